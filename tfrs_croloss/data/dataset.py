@@ -1,0 +1,161 @@
+"""A split, encoded: what training, evaluation and serving work on."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from tfrs_croloss.data.interactions import DataError
+from tfrs_croloss.data.vocabulary import Vocabulary
+
+
+class Targets(NamedTuple):
+    """Held-out items of each user.
+
+    Attributes:
+        matrix: `scipy.sparse.csr_array` `[num_users, num_items]`, an entry for each held-out item
+            of the catalogue.
+        counts: `[num_users]`, the number of held-out items, those outside the catalogue included:
+            they are misses, whatever is retrieved.
+    """
+
+    matrix: sparse.csr_array
+    counts: np.ndarray
+
+
+@dataclass(frozen=True)
+class RetrievalData:
+    """Interactions in positions, users and items counted from 0.
+
+    Attributes:
+        users: Users of the training set.
+        items: Items of the training set: the catalogue that is retrieved from.
+        train_users: `[num_train]` positions of users, in ascending order.
+        train_items: `[num_train]` positions of items; within a user in time, where there is one,
+            else in the order of the file.
+        validation: `Targets`.
+        test: `Targets`.
+        counts: What was left out or can't be hit, by name, for the reader of the results.
+    """
+
+    users: Vocabulary
+    items: Vocabulary
+    train_users: np.ndarray
+    train_items: np.ndarray
+    validation: Targets
+    test: Targets
+    counts: dict
+
+    @cached_property
+    def train(self):
+        """The training set as a `scipy.sparse.csr_array` `[num_users, num_items]`."""
+        return _matrix(self.train_users, self.train_items, len(self.users), len(self.items))
+
+    @cached_property
+    def row_starts(self):
+        """`[num_users + 1]`: user u's training rows are `row_starts[u]` to `row_starts[u+1]`."""
+        return np.searchsorted(self.train_users, np.arange(len(self.users) + 1))
+
+    def histories(self, length):
+        """The last `length` training items of each user, `[num_users, length]`, padded with -1."""
+        places = self.row_starts[1:, None] - length + np.arange(length)
+        return np.where(
+            places >= self.row_starts[:-1, None], self.train_items[np.maximum(places, 0)], -1
+        )
+
+    def fingerprint(self):
+        """A digest of all that training sees: two equal ones mean the same data."""
+        digest = hashlib.sha256()
+        for part in (self.users.ids, self.items.ids):
+            digest.update("\n".join(map(str, part)).encode())
+        for part in (self.train_users, self.train_items):
+            digest.update(np.ascontiguousarray(part, "<i8").tobytes())
+        return digest.hexdigest()
+
+
+def encode(split):
+    """Encodes a `Split` as `RetrievalData`.
+
+    The catalogue is the items of the training set. Held-out items that are not in it stay as
+    misses; held-out interactions of users who are not in the training set, and those that repeat
+    a training interaction, are left out. `counts` says how many of each there were.
+
+    Args:
+        split: A `Split` of interactions.
+
+    Returns:
+        `RetrievalData`.
+
+    Raises:
+        DataError: If there is nothing to train on.
+
+    Example:
+    >>> train = pd.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "x"]})
+    >>> test = pd.DataFrame({"user": ["a", "b", "c"], "item": ["z", "y", "x"]})
+    >>> data = encode(Split(train, test[:0], test))
+    >>> data.test.counts, data.test.matrix.toarray()
+    (array([1, 1]), array([[0, 0],
+           [0, 1]]))
+    >>> data.counts["test_unknown_users"], data.counts["test_unseen_items"]
+    (1, 1)
+    """
+    if split.train.empty:
+        raise DataError("training set", "no interactions are left to train on")
+    users, items = Vocabulary.of(split.train["user"]), Vocabulary.of(split.train["item"])
+    train = _positions(split.train, users, items)
+    if "time" in split.train:
+        train = train.assign(time=split.train["time"].to_numpy())
+        train = train.sort_values(["user", "time"], kind="stable")
+    else:
+        train = train.sort_values("user", kind="stable")
+    known = _keys(train, items)
+    counts = {
+        "users": len(users),
+        "items": len(items),
+        "train_interactions": len(train),
+    }
+    targets = {}
+    for name in ("validation", "test"):
+        targets[name], part_counts = _targets(getattr(split, name), users, items, known)
+        counts |= {f"{name}_{what}": number for what, number in part_counts.items()}
+    return RetrievalData(
+        users, items, train["user"].to_numpy(), train["item"].to_numpy(), counts=counts, **targets
+    )
+
+
+def _positions(frame, users, items):
+    return pd.DataFrame(
+        {"user": users.encode(frame["user"]), "item": items.encode(frame["item"])}
+    )
+
+
+def _keys(frame, items):
+    return frame["user"] * len(items) + frame["item"]
+
+
+def _targets(frame, users, items, known):
+    held_out = _positions(frame, users, items)
+    unknown_user = held_out["user"] < 0
+    in_catalogue = held_out["item"] >= 0
+    repeated = in_catalogue & ~unknown_user & _keys(held_out, items).isin(known)
+    kept = held_out[~unknown_user & ~repeated]
+    hittable = kept[kept["item"] >= 0]
+    targets = Targets(
+        _matrix(hittable["user"], hittable["item"], len(users), len(items)),
+        np.bincount(kept["user"], minlength=len(users)),
+    )
+    return targets, {
+        "interactions": len(kept),
+        "unseen_items": len(kept) - len(hittable),
+        "unknown_users": int(unknown_user.sum()),
+        "repeated_from_train": int(repeated.sum()),
+    }
+
+
+def _matrix(users, items, num_users, num_items):
+    entries = np.ones(len(users), np.int64)
+    return sparse.csr_array((entries, (users, items)), shape=(num_users, num_items))

@@ -1,0 +1,184 @@
+"""Reading interactions from files, with errors that say where and what was expected."""
+
+import gzip
+import lzma
+import zlib
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+OPENERS = {".gz": gzip.open, ".xz": lzma.open}
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+PARQUET = (".parquet", ".pq")
+LISTS = ".txt"
+
+
+class DataError(ValueError):
+    """Something in the data is not as it must be; the message says where and how to mend it."""
+
+    def __init__(self, path, problem, line=None):
+        place = str(path) if line is None else f"{path}, line {line}"
+        super().__init__(f"{place}: {problem}")
+
+
+def read_interactions(path, *, user="user", item="item", time=None, rating=None):
+    r"""Reads (user, item) pairs, with times and ratings if asked for.
+
+    The format follows from the file's name: `.csv` and `.tsv` with a header, `.parquet`, or `.txt`
+    with one user a line (`user item item …`, as in the LightGCN releases). Any but Parquet may end
+    in `.gz` or `.xz`. The rows keep the order of the file.
+
+    Args:
+        path: The file.
+        user: Name of the column of user ids. Ids are strings or integers, and kept as strings.
+        item: Name of the column of item ids.
+        time: Name of a numeric column to order by, or None. Not for `.txt`.
+        rating: Name of a numeric column, or None. Not for `.txt`.
+
+    Returns:
+        A `pandas.DataFrame` with the columns `user`, `item` and, if asked for, `time`, `rating`.
+
+    Raises:
+        DataError: If the file is missing, empty or damaged, lacks a column, or holds a missing id
+            or a time or rating that is no number; with the line, counted from 1.
+
+    Example:
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "ratings.csv"
+    >>> _ = path.write_text("who,what,stars\nann,7,5\nbob,8,3.5\n")
+    >>> read_interactions(path, user="who", item="what", rating="stars")
+      user item  rating
+    0  ann    7     5.0
+    1  bob    8     3.5
+    """
+    path = Path(path)
+    columns = {"user": user, "item": item, "time": time, "rating": rating}
+    columns = {name: column for name, column in columns.items() if column is not None}
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    opener = OPENERS.get(suffixes[-1] if suffixes else "", open)
+    kind = suffixes[-1 if opener is open else -2] if len(suffixes) > (opener is not open) else ""
+    try:
+        if kind in PARQUET:
+            frame = _read_parquet(path, columns)
+        elif kind in SEPARATORS:
+            frame = _read_delimited(path, opener, SEPARATORS[kind], columns)
+        elif kind == LISTS:
+            frame = _read_lists(path, opener, columns)
+        else:
+            raise DataError(
+                path,
+                f"unknown format {kind or 'without an ending'!r}: expected .csv, .tsv or .txt, "
+                "each plain or ending in .gz or .xz, or .parquet",
+            )
+    except FileNotFoundError:
+        raise DataError(path, "no such file") from None
+    except UnicodeDecodeError as error:
+        raise DataError(path, f"expected UTF-8 text ({error})") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, pa.ArrowInvalid) as error:
+        raise DataError(path, f"the file is damaged or cut off ({error})") from None
+    if frame.empty:
+        raise DataError(path, "no interactions: expected at least one row")
+    return frame
+
+
+def clean(frame, min_rating=None):
+    """Leaves out low ratings, and all but the first of rows with the same user and item.
+
+    Args:
+        frame: As `read_interactions` gives it.
+        min_rating: Least rating to keep, in the units of the `rating` column; None keeps all.
+
+    Returns:
+        The frame, and the number of rows left out by reason: `low_ratings`, `duplicates`. The
+        first of several is the earliest where there is a time, else the first of the file.
+    """
+    num_rows = len(frame)
+    if min_rating is not None:
+        frame = frame[frame["rating"] >= min_rating]
+    num_liked = len(frame)
+    if "time" in frame:
+        frame = frame.sort_values("time", kind="stable")
+    frame = frame.drop_duplicates(["user", "item"]).sort_index()
+    counts = {"low_ratings": num_rows - num_liked, "duplicates": num_liked - len(frame)}
+    return frame.reset_index(drop=True), counts
+
+
+def _read_delimited(path, opener, separator, columns):
+    with opener(path, "rt", encoding="utf-8", newline="") as file:
+        try:
+            # Strings first: a wrong number is then found with its line, "007" stays "007" and
+            # a user called "NA" stays a user.
+            frame = pd.read_csv(
+                file, sep=separator, dtype=str, keep_default_na=False, skip_blank_lines=False
+            )
+        except pd.errors.EmptyDataError:
+            raise DataError(path, "the file is empty: expected a header and rows") from None
+        except pd.errors.ParserError as error:
+            raise DataError(path, f"expected as many fields as the header has ({error})") from None
+    _check_columns(path, columns, list(frame.columns), line=1)
+    return _checked(path, frame, columns, first_line=2)
+
+
+def _read_parquet(path, columns):
+    # The schema first: a missing column should not cost the reading of the others.
+    _check_columns(path, columns, pq.read_schema(path).names)
+    frame = pd.read_parquet(path, columns=list(dict.fromkeys(columns.values())))
+    return _checked(path, frame, columns, first_line=1, unit="row")
+
+
+def _read_lists(path, opener, columns):
+    for name in ("time", "rating"):
+        if name in columns:
+            raise DataError(path, f"a .txt of lists has no {name} column; leave {name} out")
+    with opener(path, "rt", encoding="utf-8") as file:
+        lines = pa.array(file.read().splitlines())
+    tokens = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(lines))
+    blank = pc.index(pc.equal(pc.utf8_trim_whitespace(lines), ""), True).as_py()
+    if blank >= 0:
+        raise DataError(path, "expected `user item item …`, found nothing", line=blank + 1)
+    items = pc.list_slice(tokens, 1)
+    users = pc.take(pc.list_element(tokens, 0), pc.list_parent_indices(items))
+    return pd.DataFrame({"user": users.to_pandas(), "item": pc.list_flatten(items).to_pandas()})
+
+
+def _check_columns(path, columns, found, line=None):
+    for name, column in columns.items():
+        if column not in found:
+            raise DataError(
+                path,
+                f"no column {column!r} for the {name}; the file has: {', '.join(found)}. "
+                f"Name the {name} column",
+                line=line,
+            )
+
+
+def _checked(path, frame, columns, first_line, unit="line"):
+    """The wanted columns under their common names: ids as strings, the others as numbers."""
+
+    def refuse(bad, problem):
+        row = bad.to_numpy().argmax()
+        value = source.iloc[row]
+        place = first_line + row
+        if unit == "line":
+            raise DataError(path, f"{problem}, found {value!r}", line=place)
+        raise DataError(path, f"{problem}, found {value!r} in row {place}")
+
+    checked = {}
+    for name, column in columns.items():
+        source = frame[column]
+        if name in ("user", "item"):
+            ids = source.astype("str")
+            bad = source.isna() | (ids == "")
+            if bad.any():
+                refuse(bad, f"expected a {name} id in column {column!r}")
+            checked[name] = ids
+        else:
+            numbers = pd.to_numeric(source, errors="coerce")
+            bad = ~(numbers.abs() < float("inf"))
+            if bad.any():
+                refuse(bad, f"expected a finite number in column {column!r}")
+            checked[name] = numbers
+    return pd.DataFrame(checked)
