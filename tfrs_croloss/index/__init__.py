@@ -1,0 +1,8 @@
+"""Indexes over candidate embeddings: arrays in, ids out."""
+
+from tfrs_croloss.index.base import Index, Neighbors
+from tfrs_croloss.index.build import build_index
+from tfrs_croloss.index.exact import ExactIndex
+from tfrs_croloss.index.scann import ScaNNIndex
+
+__all__ = ["ExactIndex", "Index", "Neighbors", "ScaNNIndex", "build_index"]

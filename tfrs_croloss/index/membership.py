@@ -1,0 +1,73 @@
+"""Sets of candidates, one a query, held as the stored entries of a sparse matrix."""
+
+import numpy as np
+import scipy.sparse
+
+
+def as_membership(name, matrix, shape):
+    """Returns a sparse matrix as csr with sorted, unique column indices in each row.
+
+    Only where entries are stored matters, not their values: an explicitly stored 0 is a member
+    too. The caller's matrix is never changed.
+
+    Args:
+        name: str. The argument's name, for the messages.
+        matrix: scipy.sparse matrix or array of any format, `[num_rows, num_candidates]`.
+        shape: tuple of two ints. The shape asked for.
+
+    Returns:
+        scipy.sparse.csr_array in canonical format, `[num_rows, num_candidates]`.
+
+    Raises:
+        TypeError: if `matrix` is not sparse.
+        ValueError: if it has another shape.
+
+    >>> coo = scipy.sparse.coo_array(([1, 1, 1], ([0, 0, 1], [2, 0, 1])), shape=(2, 3))
+    >>> as_membership("exclude", coo, (2, 3)).indices.tolist()
+    [0, 2, 1]
+    """
+    if not scipy.sparse.issparse(matrix):
+        raise TypeError(
+            f"`{name}` must be a scipy.sparse matrix; convert it with "
+            f"`scipy.sparse.csr_array({name})`. Received: {type(matrix).__name__}."
+        )
+    if matrix.shape != shape:
+        raise ValueError(
+            f"`{name}` must have one row a query and one column a candidate, shape {shape}. "
+            f"Received: shape {matrix.shape}."
+        )
+    members = scipy.sparse.csr_array(matrix)
+    if not members.has_canonical_format:
+        # The conversion shares a csr matrix's arrays, and sorting works in place.
+        members = members.copy()
+        members.sum_duplicates()
+    return members
+
+
+def contains(members, columns):
+    """Tells which of each row's columns are members of that row.
+
+    Args:
+        members: scipy.sparse.csr_array in canonical format, `[num_rows, num_candidates]`.
+        columns: int array, `[num_rows, width]`. Negative numbers stand for "nothing" and are
+            members of no row.
+
+    Returns:
+        bool array, `[num_rows, width]`.
+
+    >>> members = scipy.sparse.csr_array(np.array([[0, 1, 1], [1, 0, 0]]))
+    >>> contains(members, np.array([[2, 0], [0, -1]])).tolist()
+    [[True, False], [True, False]]
+    """
+    num_rows, num_columns = members.shape
+    if members.nnz == 0:
+        return np.zeros(columns.shape, bool)
+    # Numbering the cells of the matrix row by row turns the stored entries into one sorted
+    # array, so all rows are looked up with a single binary search. int64, because the number of
+    # cells easily passes 2^31.
+    first_cells = np.arange(num_rows, dtype=np.int64) * num_columns
+    stored = np.repeat(first_cells, np.diff(members.indptr)) + members.indices
+    wanted = first_cells[:, None] + columns
+    places = np.searchsorted(stored, wanted)
+    # A negative column would name a cell of the row before.
+    return (stored[np.minimum(places, len(stored) - 1)] == wanted) & (columns >= 0)

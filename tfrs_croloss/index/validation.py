@@ -1,0 +1,71 @@
+"""Checks of what the caller passes in, shared by every index and by the evaluation."""
+
+import operator
+
+import numpy as np
+
+
+def positive_int(name, value):
+    """Returns `value` as a Python int, or says what came instead of a positive integer.
+
+    Args:
+        name: str. The argument's name, for the message.
+        value: the value that came.
+
+    Returns:
+        int of at least 1.
+
+    Raises:
+        ValueError: if `value` is not an integer, or is below 1.
+
+    >>> positive_int("k", np.int64(3))
+    3
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}.")
+    return number
+
+
+def as_embeddings(name, array, dim=None, copy=False):
+    """Returns `array` as a contiguous float32 matrix with finite entries.
+
+    Args:
+        name: str. The argument's name, for the messages.
+        array: array-like of numbers, `[num_rows, dim]`.
+        dim: int. The embedding dimension asked for; None takes any.
+        copy: bool. Whether the result must not share memory with `array`.
+
+    Returns:
+        C-contiguous float32 array, `[num_rows, dim]`.
+
+    Raises:
+        ValueError: if `array` is not a matrix, has another `dim`, or holds NaN or infinity, also
+            when the cast to float32 is what made the infinity.
+
+    >>> as_embeddings("queries", [[1, 2], [3, 4]], dim=2).dtype
+    dtype('float32')
+    """
+    # An overflow in the cast is reported below, with its row; numpy's warning would not name it.
+    with np.errstate(over="ignore"):
+        embeddings = np.array(array, np.float32, order="C", copy=True if copy else None)
+    if embeddings.ndim != 2:
+        raise ValueError(
+            f"`{name}` must have shape [num_rows, embedding_dim]; wrap a single vector as "
+            f"`{name}[None, :]`. Received: shape {embeddings.shape}."
+        )
+    if dim is not None and embeddings.shape[1] != dim:
+        raise ValueError(
+            f"`{name}` must have the candidates' embedding dimension ({dim}). "
+            f"Received: shape {embeddings.shape}."
+        )
+    finite = np.isfinite(embeddings).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"`{name}` must be finite in float32. Received: NaN or infinity in "
+            f"{np.count_nonzero(~finite)} of {len(finite)} rows, first in row {finite.argmin()}."
+        )
+    return embeddings
