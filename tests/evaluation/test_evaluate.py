@@ -1,0 +1,140 @@
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from tfrs_croloss.evaluation import evaluate
+from tfrs_croloss.index import ExactIndex
+
+NUM_USERS, NUM_ITEMS, DIM = 17, 12, 4
+
+
+@pytest.fixture
+def case():
+    """Whole-number embeddings, so that scores are exact and many are tied."""
+    rng = np.random.default_rng(0)
+    items = rng.integers(-3, 4, (NUM_ITEMS, DIM))
+    queries = rng.integers(-3, 4, (NUM_USERS, DIM))
+    targets = rng.random((NUM_USERS, NUM_ITEMS)) < 0.25
+    targets[:, 0] |= ~targets.any(axis=1)
+    targets[[2, 9]] = False
+    exclude = (rng.random((NUM_USERS, NUM_ITEMS)) < 0.3) & ~targets
+    exclude[4] = ~targets[4]
+    unseen = rng.integers(0, 3, NUM_USERS)
+    unseen[2] = 0
+    unseen[9] = 1  # Its only test item is not in the catalogue.
+    return items, queries, targets, exclude, targets.sum(axis=1) + unseen
+
+
+def sparse(dense):
+    return scipy.sparse.csr_array(dense)
+
+
+def naive(items, queries, targets, exclude, num_targets, n):
+    recalls, ndcgs, mrrs, shown = [], [], [], set()
+    for u in range(len(queries)):
+        if num_targets[u] == 0:
+            continue
+        allowed = [i for i in range(len(items)) if not exclude[u][i]]
+        ranked = sorted(allowed, key=lambda i: (-sum(items[i] * queries[u]), i))[:n]
+        shown.update(ranked)
+        ranks = [rank for rank, item in enumerate(ranked, start=1) if targets[u][item]]
+        ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(n, num_targets[u]) + 1))
+        recalls.append(len(ranks) / num_targets[u])
+        ndcgs.append(sum(1 / math.log2(rank + 1) for rank in ranks) / ideal)
+        mrrs.append(1 / ranks[0] if ranks else 0.0)
+    per_user = {f"recall@{n}": recalls, f"ndcg@{n}": ndcgs, f"mrr@{n}": mrrs}
+    means = {name: sum(values) / len(values) for name, values in per_user.items()}
+    return per_user, means | {f"coverage@{n}": len(shown) / len(items)}
+
+
+@pytest.mark.parametrize("block_size", [1, 5, 1024])
+def test_agrees_with_loops(case, block_size):
+    items, queries, targets, exclude, num_targets = case
+    result = evaluate(
+        ExactIndex(items),
+        queries,
+        sparse(targets),
+        sparse(exclude),
+        num_targets,
+        top_n=(1, 5, 20),
+        block_size=block_size,
+    )
+    assert result.users.tolist() == [u for u in range(NUM_USERS) if u != 2]
+    assert result.num_users == NUM_USERS - 1
+    expected = {}
+    for n in (1, 5, 20):
+        per_user, means = naive(*case, n)
+        expected |= means
+        for name, values in per_user.items():
+            np.testing.assert_allclose(result.per_user[name], values)
+    assert result.metrics == pytest.approx(expected)
+
+
+def test_defaults(case):
+    items, queries, targets, _, _ = case
+    result = evaluate(ExactIndex(items), queries, sparse(targets))
+    assert set(result.metrics) == {
+        f"{name}@{n}" for name in ("recall", "ndcg", "mrr", "coverage") for n in (10, 50, 100)
+    }
+    # Without unseen test items or exclusions, a list of the whole catalogue finds everything.
+    assert result.metrics["recall@50"] == result.metrics["coverage@50"] == 1.0
+    assert result.num_users == NUM_USERS - 2
+
+
+def test_top_n_is_sorted_and_counted_once(case):
+    items, queries, targets, _, _ = case
+    index = ExactIndex(items)
+    result = evaluate(index, queries, sparse(targets), top_n=[5, np.int64(2), 5])
+    assert [name for name in result.metrics if name.startswith("recall")] == [
+        "recall@2",
+        "recall@5",
+    ]
+    single = evaluate(index, queries, sparse(targets), top_n=2)
+    assert single.metrics["ndcg@2"] == result.metrics["ndcg@2"]
+
+
+def test_evaluation_is_frozen_and_goes_into_json(case):
+    items, queries, targets, _, _ = case
+    result = evaluate(ExactIndex(items), queries, sparse(targets), top_n=3)
+    assert json.loads(json.dumps(result.as_dict())) == {"num_users": 15, **result.metrics}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.metrics = {}
+
+
+def test_an_excluded_test_item_counts_but_cannot_be_hit():
+    only = sparse(np.array([[1, 0]]))
+    result = evaluate(ExactIndex(np.eye(2)), [[1.0, 0.0]], only, exclude=only, top_n=2)
+    assert result.metrics["recall@2"] == 0.0
+
+
+def test_errors(case):
+    items, queries, targets, exclude, num_targets = case
+    index, targets, exclude = ExactIndex(items), sparse(targets), sparse(exclude)
+    for bad in (0, (5, -1), (1.5,), "10"):
+        with pytest.raises(ValueError, match="`top_n` must be a positive integer"):
+            evaluate(index, queries, targets, top_n=bad)
+    with pytest.raises(ValueError, match="`top_n` must name at least one list length"):
+        evaluate(index, queries, targets, top_n=())
+    with pytest.raises(ValueError, match=r"`block_size` must be a positive integer"):
+        evaluate(index, queries, targets, block_size=0)
+    with pytest.raises(ValueError, match=r"`targets` must have one row a query .*\(16, 12\)"):
+        evaluate(index, queries, targets[:-1])
+    with pytest.raises(ValueError, match=r"`exclude` must have one row a query .*\(16, 12\)"):
+        evaluate(index, queries, targets, exclude[:-1])
+    with pytest.raises(TypeError, match=r"`targets` must be a scipy\.sparse"):
+        evaluate(index, queries, targets.toarray())
+    with pytest.raises(ValueError, match=r"`queries` must have the candidates' embedding"):
+        evaluate(index, queries[:, :2], targets)
+    short = num_targets.copy()
+    short[6] = targets[[6]].nnz - 1
+    with pytest.raises(ValueError, match=rf"at least the stored .*: {short[6]} for user 6"):
+        evaluate(index, queries, targets, num_targets=short)
+    for bad in (num_targets[:-1], num_targets.astype(float)):
+        with pytest.raises(ValueError, match="`num_targets` must be integers of shape"):
+            evaluate(index, queries, targets, num_targets=bad)
+    with pytest.raises(ValueError, match="`targets` must hold a test item for at least one user"):
+        evaluate(index, queries, sparse(np.zeros((NUM_USERS, NUM_ITEMS))))
