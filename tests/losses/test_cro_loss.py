@@ -5,10 +5,10 @@ import itertools
 import keras
 import numpy as np
 import pytest
+
 from tests.losses.gradients import value_and_gradient
 from tests.losses.naive import KERNELS, cro_loss
 from tests.losses.scores import ONE_HOT, POSITIVES, SCORES, naive_rows
-
 from tfrs_croloss import CROLoss
 
 ALPHAS = (0, 0.5, 0.8, 0.999999, 1, 1.2, 2, 3)

@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
+
 from tests.losses.gradients import value_and_gradient
 from tests.losses.scores import NUM_CANDIDATES, NUM_QUERIES, ONE_HOT, SCORES
-
 from tfrs_croloss import CosineContrastiveLoss, CROLoss, MultiMarginLoss
 
 LOSSES = [

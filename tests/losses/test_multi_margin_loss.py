@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+
 from tests.losses.gradients import value_and_gradient
 from tests.losses.naive import multi_margin_loss
 from tests.losses.scores import ONE_HOT, POSITIVES, SCORES, naive_rows
-
 from tfrs_croloss import CosineContrastiveLoss, MultiMarginLoss
 
 AUTHORS_YELP = {

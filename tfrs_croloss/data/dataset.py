@@ -94,6 +94,8 @@ def encode(split):
         DataError: If there is nothing to train on.
 
     Example:
+    >>> import pandas as pd
+    >>> from tfrs_croloss.data import Split, encode
     >>> train = pd.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "x"]})
     >>> test = pd.DataFrame({"user": ["a", "b", "c"], "item": ["z", "y", "x"]})
     >>> data = encode(Split(train, test[:0], test))
@@ -128,9 +130,7 @@ def encode(split):
 
 
 def _positions(frame, users, items):
-    return pd.DataFrame(
-        {"user": users.encode(frame["user"]), "item": items.encode(frame["item"])}
-    )
+    return pd.DataFrame({"user": users.encode(frame["user"]), "item": items.encode(frame["item"])})
 
 
 def _keys(frame, items):

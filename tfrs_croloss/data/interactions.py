@@ -47,6 +47,7 @@ def read_interactions(path, *, user="user", item="item", time=None, rating=None)
 
     Example:
     >>> import tempfile, pathlib
+    >>> from tfrs_croloss.data import read_interactions
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "ratings.csv"
     >>> _ = path.write_text("who,what,stars\nann,7,5\nbob,8,3.5\n")
     >>> read_interactions(path, user="who", item="what", rating="stars")

@@ -37,6 +37,8 @@ def split_interactions(frame, by="time", test=0.2, validation=0.1, seed=0):
         ValueError: If `by` is unknown or the shares do not leave a training set.
 
     Example:
+    >>> import pandas as pd
+    >>> from tfrs_croloss.data import split_interactions
     >>> frame = pd.DataFrame({"user": ["a"] * 10, "item": [str(i) for i in range(10)]})
     >>> [len(part) for part in split_interactions(frame)]
     [7, 1, 2]
@@ -74,7 +76,7 @@ def hold_out(frame, by="random", validation=0.1, seed=0):
     Returns:
         The two frames.
     """
-    train, _, held_out = split_interactions(frame, by=by, test=0, validation=validation, seed=seed)
+    train, held_out, _ = split_interactions(frame, by=by, test=0, validation=validation, seed=seed)
     return train, held_out
 
 

@@ -1,4 +1,4 @@
-"""The ids of users or items, and their positions 0, 1, 2, …"""
+"""Ids of users or items, and their positions, counted from 0."""
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,8 @@ class Vocabulary:
         ValueError: If an id comes twice.
 
     Example:
+    >>> import pandas as pd
+    >>> from tfrs_croloss.data import Vocabulary
     >>> movies = Vocabulary.of(pd.Series([31, 1029, 31]))
     >>> movies.encode(["1029", 31, "x"])
     array([ 1,  0, -1])

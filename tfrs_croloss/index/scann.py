@@ -74,10 +74,18 @@ class ScaNNIndex(Index):
         )
         self.reorder_factor = positive_int("reorder_factor", reorder_factor)
         self.block_size = positive_int("block_size", block_size)
-        self._searcher = self._build()
+        self._searcher = self.build(_import_scann())
 
-    def _build(self):
-        builder = _import_scann().builder(self.candidates, 10, "dot_product")
+    def build(self, scann_ops):
+        """Builds a searcher with either interface of ScaNN: of numpy, or of a TensorFlow op.
+
+        Args:
+            scann_ops: `scann.scann_ops_pybind`, or `scann.scann_ops` for a graph.
+
+        Returns:
+            ScaNN's searcher. `search_sizes` says with which numbers to call it.
+        """
+        builder = scann_ops.builder(self.candidates, 10, "dot_product")
         if self.num_leaves > 1:
             builder.tree(self.num_leaves, self.num_leaves_to_search)
         if self.num_candidates < _MIN_HASHED_CANDIDATES:
@@ -95,37 +103,48 @@ class ScaNNIndex(Index):
             positions[rows], scores[rows] = self._search_block(queries[rows], k, exclude[rows])
         return Neighbors(positions, scores)
 
-    def _search_block(self, queries, k, exclude):
-        """Searches so that no query lacks a candidate it could have had."""
-        num_excluded = np.diff(exclude.indptr)
-        over_fetch = num_excluded.max()
+    def search_sizes(self, k, over_fetch, every_leaf=False):
+        """How much to ask of ScaNN so that `k` candidates stay after `over_fetch` are filtered.
+
+        Args:
+            k: int. Candidates wanted.
+            over_fetch: int. The most candidates that a query of the batch excludes.
+            every_leaf: bool. Whether to visit all leaves.
+
+        Returns:
+            ints: candidates to fetch, to score exactly, and leaves to visit.
+        """
+        num_fetched = min(k + over_fetch, self.num_candidates)
+        num_reordered = max(self.reorder_factor * num_fetched, _MIN_REORDERED)
         # Exclusions use up the leaves nearest to a query, where its history lies, so what is wanted
         # instead lies in leaves further away.
         leaves_used_up = over_fetch * self.num_leaves / self.num_candidates
-        leaves = self.num_leaves_to_search + math.ceil(_SPREAD * leaves_used_up)
-        found = self._search_leaves(queries, k, exclude, k + over_fetch, leaves)
-        if leaves >= self.num_leaves:
+        num_leaves = self.num_leaves_to_search + math.ceil(_SPREAD * leaves_used_up)
+        return (
+            int(num_fetched),
+            int(min(num_reordered, self.num_candidates)),
+            int(self.num_leaves if every_leaf else min(num_leaves, self.num_leaves)),
+        )
+
+    def _search_block(self, queries, k, exclude):
+        """Searches so that no query lacks a candidate it could have had."""
+        num_excluded = np.diff(exclude.indptr)
+        sizes = self.search_sizes(k, num_excluded.max())
+        found = self._search_leaves(queries, k, exclude, sizes)
+        if sizes[-1] == self.num_leaves:
             return found
         # The leaves visited may still hold too few candidates. All leaves together don't.
         num_expected = np.minimum(k, self.num_candidates - num_excluded)
         short = np.count_nonzero(found.positions >= 0, axis=1) < num_expected
         if short.any():
-            again = self._search_leaves(
-                queries[short], k, exclude[short], k + over_fetch, self.num_leaves
-            )
+            sizes = self.search_sizes(k, num_excluded[short].max(), every_leaf=True)
+            again = self._search_leaves(queries[short], k, exclude[short], sizes)
             found.positions[short], found.scores[short] = again
         return found
 
-    def _search_leaves(self, queries, k, exclude, num_fetched, num_leaves):
+    def _search_leaves(self, queries, k, exclude, sizes):
         """Fetches candidates from the nearest leaves and keeps the `k` best allowed ones."""
-        num_fetched = min(num_fetched, self.num_candidates)
-        num_reordered = max(self.reorder_factor * num_fetched, _MIN_REORDERED)
-        positions, scores = self._searcher.search_batched_parallel(
-            queries,
-            int(num_fetched),
-            int(min(num_reordered, self.num_candidates)),
-            int(min(num_leaves, self.num_leaves)),
-        )
+        positions, scores = self._searcher.search_batched_parallel(queries, *sizes)
         positions = positions.astype(np.int32)
         # Where ScaNN found fewer than asked for, it pads with position 0 and a NaN score.
         allowed = ~np.isnan(scores) & ~contains(exclude, positions)

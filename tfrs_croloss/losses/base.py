@@ -63,6 +63,8 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
 
     Example:
 
+    >>> from keras import ops
+    >>> from tfrs_croloss.losses import Aggregate, Channel, RetrievalLoss
     >>> class Triplet(RetrievalLoss):
     ...     def compare(self, negative, positive):
     ...         return (Channel(ops.relu(negative - positive + 0.5)),)

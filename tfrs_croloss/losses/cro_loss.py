@@ -63,6 +63,7 @@ class CROLoss(RetrievalLoss):
 
     Standalone, the positive in any column:
 
+    >>> from tfrs_croloss import CROLoss
     >>> y_true = [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     >>> y_pred = [[0.9, 0.2, 0.7], [0.3, -0.1, 0.4]]
     >>> loss = CROLoss(kernel="sigmoid", temperature=0.1)

@@ -1,5 +1,7 @@
 """Multi-margin (cosine) loss, and the cosine contrastive loss as its one-margin case."""
 
+import itertools
+
 import keras
 from keras import ops
 
@@ -39,6 +41,7 @@ class MultiMarginLoss(RetrievalLoss):
 
     Example:
 
+    >>> from tfrs_croloss import MultiMarginLoss
     >>> y_true = [[1.0, 0.0, 0.0]]
     >>> y_pred = [[0.8, 0.6, -0.2]]
     >>> loss = MultiMarginLoss(margins=(0.0, 0.5), weights=(1.0, 2.0), negative_weight=10.0)
@@ -63,7 +66,7 @@ class MultiMarginLoss(RetrievalLoss):
                 "`margins` and `weights` must be of one length, at least 1. Received: "
                 f"margins={margins}, weights={weights}"
             )
-        if any(not low < high for low, high in zip(margins, margins[1:], strict=False)):
+        if any(not low < high for low, high in itertools.pairwise(margins)):
             raise ValueError(f"`margins` must increase. Received: margins={margins}")
         for argument, weight in [
             *(("weights", weight) for weight in weights),
@@ -118,6 +121,7 @@ class CosineContrastiveLoss(MultiMarginLoss):
 
     Example:
 
+    >>> from tfrs_croloss import CosineContrastiveLoss
     >>> loss = CosineContrastiveLoss(margin=0.5, negative_weight=10.0)
     >>> round(float(loss([[1.0, 0.0]], [[0.8, 0.6]])), 4)  # .2 + 10 · .1
     1.2

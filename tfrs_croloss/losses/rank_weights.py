@@ -28,6 +28,7 @@ class PowerLaw:
 
     Example:
 
+    >>> import numpy as np
     >>> rank = np.array([1.0, 10.0, 101.0])
     >>> weight = PowerLaw(alpha=2.0)
     >>> np.asarray(weight.integral(np.log(rank), np.log(101.0))).round(3)

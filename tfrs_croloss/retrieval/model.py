@@ -26,9 +26,14 @@ class RetrievalModel(tfrs.Model):
         ValueError: If there are no negatives at all.
 
     Example:
+    >>> import tensorflow as tf, tensorflow_recommenders as tfrs
+    >>> from tfrs_croloss import CROLoss
+    >>> from tfrs_croloss.retrieval import *
     >>> items = ItemTower(num_items=50, dim=8)
     >>> model = RetrievalModel(
-    ...     UserTower(num_users=10, dim=8), items, num_items=50,
+    ...     UserTower(num_users=10, dim=8),
+    ...     items,
+    ...     num_items=50,
     ...     task=tfrs.tasks.Retrieval(loss=CROLoss(temperature=0.1)),
     ...     negatives=UniformNegatives(num_items=50, num_negatives=20),
     ... )

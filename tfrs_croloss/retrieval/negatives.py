@@ -18,6 +18,7 @@ class UniformNegatives:
         ValueError: If a number is not positive.
 
     Example:
+    >>> from tfrs_croloss.retrieval import UniformNegatives
     >>> UniformNegatives(num_items=9066, num_negatives=4)(step=0).shape
     TensorShape([4])
     """

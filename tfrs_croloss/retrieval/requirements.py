@@ -32,7 +32,7 @@ import tensorflow as tf  # noqa: E402
 import tf_keras  # noqa: E402
 
 try:
-    import tensorflow_recommenders as tfrs  # noqa: E402
+    import tensorflow_recommenders as tfrs
 except tf.errors.NotFoundError as error:
     # TFRS imports ScaNN where it is there, and ScaNN's op is built for one TensorFlow release.
     raise ImportError(

@@ -21,6 +21,8 @@ class ItemTower(tf_keras.Model):
         dim: Width of the embeddings.
 
     Example:
+    >>> import tensorflow as tf
+    >>> from tfrs_croloss.retrieval import ItemTower
     >>> ItemTower(num_items=9066, dim=32)(tf.constant([7, 31])).shape
     TensorShape([2, 32])
     """
@@ -42,6 +44,8 @@ class UserTower(tf_keras.Model):
         dim: Width of the embeddings.
 
     Example:
+    >>> import tensorflow as tf
+    >>> from tfrs_croloss.retrieval import UserTower
     >>> UserTower(num_users=671, dim=32)({"user": tf.constant([0, 3])}).shape
     TensorShape([2, 32])
     """
@@ -65,6 +69,8 @@ class HistoryTower(tf_keras.Model):
         item_tower: The `ItemTower` whose table it shares.
 
     Example:
+    >>> import tensorflow as tf
+    >>> from tfrs_croloss.retrieval import HistoryTower, ItemTower
     >>> tower = HistoryTower(ItemTower(num_items=9066, dim=32))
     >>> tower({"history": tf.constant([[-1, 7, 31]])}).shape  # -1 is padding
     TensorShape([1, 32])

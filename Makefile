@@ -1,0 +1,77 @@
+# `make` lists the targets. Everything runs in .venv, made from requirements.lock.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+# The interpreter that .venv is made with: `make install PYTHON=/path/to/python3.11`.
+PYTHON ?=
+# Arguments for a command: `make demo ARGS="--help"`, `make test ARGS="-k losses"`.
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := tfrs scann pipelines demo tune dev
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+# What pip says about its own updates is noise here.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help install demo test lint format lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+install: $(VENV)/.installed ## Make .venv: the locked dependencies, then this package, editable
+
+# Both stamps are written last, so an interrupted step is done again: the dependencies from nothing
+# whenever the lock's text changes (the stamp is its copy), the package alone when its packaging does.
+$(VENV)/.locked: requirements.lock
+	@if cmp --silent requirements.lock $@; then touch $@; exit; fi; \
+	is311() { "$$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; }; \
+	for python in $(if $(PYTHON),"$(PYTHON)",python3.11 python3) ""; do \
+		if [ -z "$$python" ] || is311 "$$python"; then break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo 'make: requirements.lock is for CPython 3.11, and $(if $(PYTHON),PYTHON=$(PYTHON) \
+	is not one,neither python3.11 nor python3 is one). Name one: make install PYTHON=/path/to/python3.11' >&2; \
+		exit 1; \
+	fi; \
+	echo "Installing into $(VENV) with $$("$$python" --version): about 3 GB, a few minutes."; \
+	rm -rf $(VENV); \
+	"$$python" -m venv $(VENV); \
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock; \
+	cp requirements.lock $@
+
+$(VENV)/.installed: $(VENV)/.locked setup.py pyproject.toml
+	@$(BIN)/python -m pip install --quiet --no-index --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: install ## Train, evaluate, export and recommend on a small data set
+	$(BIN)/python -m pipelines demo $(ARGS)
+
+test: install ## Check the code with ruff, then run the tests
+	$(BIN)/ruff check --quiet .
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: install ## Check the code and its formatting with ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install ## Format the code and apply ruff's safe fixes
+	$(BIN)/ruff check --fix --exit-zero .
+	$(BIN)/ruff format .
+
+# uv reads no pip configuration, so a hash of some private rebuild of a wheel cannot slip in: it
+# would fail everywhere else. Versions stay unless `make lock ARGS=--upgrade`.
+lock: $(VENV)/.locked ## Resolve the dependencies in setup.py into requirements.lock, with hashes
+	$(BIN)/uv pip compile --quiet --no-config $(EXTRAS:%=--extra %) --generate-hashes \
+		--python $(BIN)/python --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+		--no-build-isolation --custom-compile-command 'make lock' \
+		--output-file requirements.lock $(ARGS) setup.py
+
+clean: ## Remove .venv, caches, builds and runs
+	rm -rf $(VENV) build dist *.egg-info runs .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

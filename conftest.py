@@ -1,0 +1,6 @@
+"""What must be set before TensorFlow is imported for the first time."""
+
+import os
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TensorFlow Recommenders is Keras 2 only.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

