@@ -24,7 +24,7 @@ def train(**chosen):
     run = train_run(options.Config(**chosen))
     metrics = run.metrics()
     print_counts(metrics["data"])
-    print_table(metrics["test"], f"Test set: {metrics['loss']}", row_header="search")
+    print_table({metrics["loss"]: metrics["test"]}, f"Test set ({run.folder})")
     print(f"Config, metrics, plot and checkpoints: {run.folder}/")
     print(f"Next: python -m pipelines export --run {run.folder}")
 
@@ -48,9 +48,8 @@ def evaluate(run: str, index: Literal["exact", "scann"] = "exact", top_n: list[i
     path = opened.folder / f"evaluation-{index}.json"
     write_json(path, metrics)
     print_table(
-        {index: metrics},
-        f"Test set: {config.loss}",
-        row_header="search",
+        {config.loss: {index: metrics}},
+        f"Test set ({opened.folder})",
         metrics=("recall", "ndcg", "mrr", "coverage"),
     )
     print(f"Metrics: {path}")

@@ -18,30 +18,40 @@ def print_counts(counts):
     console.print(table)
 
 
-def print_table(results, title, row_header="loss", metrics=("recall", "ndcg")):
-    """Prints a table with a row a result, the best of each column in bold.
+def print_table(results, title, metrics=("recall", "ndcg")):
+    """Prints a table, a row for each loss and kind of search, the best of each kind in bold.
 
     Args:
-        results: A dict from a row's name to its metrics, a dict as `evaluate` gives them.
+        results: From the name of a loss, to a kind of search, to metrics as `evaluate` gives them;
+            a metric may be a list over seeds, shown as mean ± deviation.
         title: Over the table.
-        row_header: What the rows are.
-        metrics: Which of them to show, at every N there is.
+        metrics: Which of the metrics to show, at every N there is.
     """
-    columns = [name for name in next(iter(results.values())) if name.split("@")[0] in metrics]
-    columns.sort(key=lambda name: metrics.index(name.split("@")[0]))
-    table = Table(row_header, *columns, title=title, title_justify="left")
-    best = {name: max(result[name] for result in results.values()) for name in columns}
-    for row, result in results.items():
-        cells = (_cell(result[name], result[name] == best[name]) for name in columns)
-        table.add_row(row, *cells)
+    kinds = list(next(iter(results.values())))
+    names = next(iter(results.values()))[kinds[0]]
+    columns = [name for metric in metrics for name in names if name.startswith(f"{metric}@")]
+    table = Table("loss", "search", *columns, title=title, title_justify="left")
+    for kind in kinds:
+        best = {
+            column: max(np.mean(result[kind][column]) for result in results.values())
+            for column in columns
+        }
+        for loss, result in results.items():
+            cells = (_cell(result[kind][column], best[column]) for column in columns)
+            table.add_row(loss, kind, *cells)
+        table.add_section()
     console.print(table)
 
 
-def _cell(value, is_best):
-    if not is_best:
-        return f"{value:.4f}"
+def _cell(values, best):
+    values = np.atleast_1d(values)
+    text = f"{values.mean():.4f}"
+    if len(values) > 1:
+        text += f" ± {values.std(ddof=1):.4f}"
+    if values.mean() < best:
+        return text
     # Where there is no bold, in a log say, the stars of Markdown.
-    return f"[bold]{value:.4f}[/bold]" if console.is_terminal else f"**{value:.4f}**"
+    return f"[bold]{text}[/bold]" if console.is_terminal else f"**{text}**"
 
 
 def plot_recall(results, path):
@@ -49,7 +59,7 @@ def plot_recall(results, path):
 
     Args:
         results: A dict from a line's name to its metrics; a metric may be a list over seeds, whose
-            mean is drawn with its standard deviation.
+            mean is drawn, with its deviation as a bar.
         path: PNG file to write, whole or not at all.
     """
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")

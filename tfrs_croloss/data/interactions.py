@@ -76,6 +76,8 @@ def read_interactions(path, *, user="user", item="item", time=None, rating=None)
             )
     except FileNotFoundError:
         raise DataError(path, "no such file") from None
+    except IsADirectoryError:
+        raise DataError(path, "expected a file, found a folder") from None
     except UnicodeDecodeError as error:
         raise DataError(path, f"expected UTF-8 text ({error})") from None
     except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, pa.ArrowInvalid) as error:
@@ -174,7 +176,7 @@ def _checked(path, frame, columns, first_line, unit="line"):
             ids = source.astype("str")
             bad = source.isna() | (ids == "")
             if bad.any():
-                refuse(bad, f"expected a {name} id in column {column!r}")
+                refuse(bad, f"expected an id of the {name} in column {column!r}")
             checked[name] = ids
         else:
             numbers = pd.to_numeric(source, errors="coerce")

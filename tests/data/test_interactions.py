@@ -1,0 +1,130 @@
+"""Readers: every format, and an error that says where for every way a file can be wrong."""
+
+import gzip
+import lzma
+
+import pandas as pd
+import pytest
+
+from tfrs_croloss.data import DataError, clean, read_interactions
+
+CSV = 'who,what,when,stars\nann,"a, b",20,5\nbøb,007,10,2.5\nNA,7,10,4\n'
+WHO = {"user": "who", "item": "what"}
+
+
+def written(folder, name, content):
+    path = folder / name
+    content = content.encode() if isinstance(content, str) else content
+    packed = {".gz": gzip.compress, ".xz": lzma.compress}.get(path.suffix, bytes)(content)
+    path.write_bytes(packed)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".xz"])
+def test_csv_keeps_ids_as_they_are(tmp_path, ending):
+    path = written(tmp_path, f"ratings.csv{ending}", CSV)
+    frame = read_interactions(path, **WHO, time="when", rating="stars")
+    assert frame["user"].tolist() == ["ann", "bøb", "NA"]
+    assert frame["item"].tolist() == ["a, b", "007", "7"]
+    assert frame["time"].tolist() == [20, 10, 10]
+    assert frame["rating"].tolist() == [5, 2.5, 4]
+
+
+def test_tsv_and_only_the_columns_asked_for(tmp_path):
+    path = written(tmp_path, "pairs.tsv", "item\tuser\textra\n1\t2\tx\n")
+    frame = read_interactions(path)
+    assert frame.to_dict("list") == {"user": ["2"], "item": ["1"]}
+
+
+def test_parquet(tmp_path):
+    path = tmp_path / "pairs.parquet"
+    pd.DataFrame({"who": [3, 1], "what": ["x", "y"], "when": [1.5, 2.5]}).to_parquet(path)
+    frame = read_interactions(path, **WHO, time="when")
+    assert frame.to_dict("list") == {"user": ["3", "1"], "item": ["x", "y"], "time": [1.5, 2.5]}
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".xz"])
+def test_lists_of_the_lightgcn_releases(tmp_path, ending):
+    path = written(tmp_path, f"train.txt{ending}", "0 5 6 7\n1\n12 5 \n")
+    frame = read_interactions(path)
+    assert frame["user"].tolist() == ["0", "0", "0", "12"]
+    assert frame["item"].tolist() == ["5", "6", "7", "5"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "", r"a\.csv: the file is empty: expected a header and rows"),
+        ("a.csv", "who,what,when,stars\n", "no interactions: expected at least one row"),
+        ("a.csv", "who,when,stars\n1,2,3\n", r"line 1: no column 'what' for the item.*who, when"),
+        ("a.csv", CSV + "x,y,now,3\n", r"line 5: expected a finite number in column 'when'.*'now'"),
+        ("a.csv", CSV + "x,y,3,inf\n", r"line 5: expected a finite number in column 'stars'"),
+        (
+            "a.csv",
+            CSV + "x,,3,4\n",
+            r"line 5: expected an id of the item in column 'what', found ''",
+        ),
+        ("a.csv", CSV + "\nx,y,3,4\n", r"line 5: expected an id of the user in column 'who'"),
+        ("a.csv", CSV + "x,y,3,4,5,6\n", r"as many fields as the header.*line 5, saw 6"),
+        ("a.csv", b"who,what,when,stars\n\xff\xfe,1,2,3\n", "expected UTF-8 text"),
+        ("a.dat", CSV, r"unknown format '\.dat': expected \.csv"),
+        ("a", CSV, "unknown format"),
+        ("a.parquet", CSV, "the file is damaged or cut off"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_line(tmp_path, name, content, message):
+    path = written(tmp_path, name, content)
+    with pytest.raises(DataError, match=message):
+        read_interactions(path, **WHO, time="when", rating="stars")
+
+
+def test_a_blank_line_in_lists(tmp_path):
+    path = written(tmp_path, "train.txt", "0 1 2\n\n1 2\n")
+    with pytest.raises(DataError, match="line 2: expected `user item item …`, found nothing"):
+        read_interactions(path)
+
+
+@pytest.mark.parametrize("ending", [".gz", ".xz"])
+def test_a_file_that_is_cut_off(tmp_path, ending):
+    path = written(tmp_path, f"a.csv{ending}", "user,item\n" + "1,2\n" * 1000)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(DataError, match="damaged or cut off"):
+        read_interactions(path)
+
+
+def test_a_missing_file_and_a_folder(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        read_interactions(tmp_path / "none.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(DataError, match="expected a file, found a folder"):
+        read_interactions(tmp_path / "folder.csv")
+
+
+def test_a_missing_parquet_column(tmp_path):
+    path = tmp_path / "pairs.parquet"
+    pd.DataFrame({"user": [1]}).to_parquet(path)
+    with pytest.raises(DataError, match="no column 'item' for the item; the file has: user"):
+        read_interactions(path)
+
+
+def test_a_missing_id_in_parquet(tmp_path):
+    path = tmp_path / "pairs.parquet"
+    pd.DataFrame({"user": ["a", None], "item": ["x", "y"]}).to_parquet(path)
+    with pytest.raises(
+        DataError, match="expected an id of the user in column 'user', found .* in row 2"
+    ):
+        read_interactions(path)
+
+
+def test_clean_keeps_the_earliest_of_duplicates_and_counts():
+    frame = pd.DataFrame(
+        {
+            "user": ["a", "a", "a", "b"],
+            "item": ["x", "x", "y", "x"],
+            "time": [9.0, 3.0, 4.0, 1.0],
+            "rating": [5.0, 4.0, 1.0, 5.0],
+        }
+    )
+    cleaned, counts = clean(frame, min_rating=3)
+    assert cleaned[["user", "item", "time"]].to_numpy().tolist() == [["a", "x", 3], ["b", "x", 1]]
+    assert counts == {"low_ratings": 1, "duplicates": 1}
