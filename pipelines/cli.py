@@ -18,13 +18,13 @@ def train(**chosen):
     validations, checkpoints, the test metrics and a plot. A run that was killed resumes with the
     same command.
     """
-    from pipelines.report import print_counts, print_table
+    from pipelines.report import print_counts, print_metrics
     from pipelines.training import train as train_run
 
     run = train_run(options.Config(**chosen))
     metrics = run.metrics()
     print_counts(metrics["data"])
-    print_table({metrics["loss"]: metrics["test"]}, f"Test set ({run.folder})")
+    print_metrics(metrics["test"]["exact"], f"Test set, {metrics['loss']}, exact search")
     print(f"Config, metrics, plot and checkpoints: {run.folder}/")
     print(f"Next: python -m pipelines export --run {run.folder}")
 
@@ -39,7 +39,7 @@ def evaluate(run: str, index: Literal["exact", "scann"] = "exact", top_n: list[i
         index: exact scores every item; scann is approximate and fast.
         top_n: List lengths N, as in [20,50]; those of the run by default.
     """
-    from pipelines.report import print_table
+    from pipelines.report import print_metrics
     from pipelines.runs import write_json
     from pipelines.training import open_run, test_metrics
 
@@ -47,11 +47,7 @@ def evaluate(run: str, index: Literal["exact", "scann"] = "exact", top_n: list[i
     metrics = test_metrics(config, data, model, index, top_n)
     path = opened.folder / f"evaluation-{index}.json"
     write_json(path, metrics)
-    print_table(
-        {config.loss: {index: metrics}},
-        f"Test set ({opened.folder})",
-        metrics=("recall", "ndcg", "mrr", "coverage"),
-    )
+    print_metrics(metrics, f"Test set, {config.loss}, {index} search")
     print(f"Metrics: {path}")
 
 

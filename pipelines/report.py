@@ -18,37 +18,55 @@ def print_counts(counts):
     console.print(table)
 
 
-def print_table(results, title, metrics=("recall", "ndcg")):
-    """Prints a table, a row for each loss and kind of search, the best of each kind in bold.
+def print_metrics(metrics, title):
+    """Prints one result: a row a metric, a column a list length N."""
+    sizes = sorted({int(name.split("@")[1]) for name in metrics if "@" in name})
+    table = Table("", *(f"N = {n}" for n in sizes), title=title, title_justify="left")
+    for metric in ("recall", "ndcg", "mrr", "coverage"):
+        table.add_row(metric, *(f"{metrics[f'{metric}@{n}']:.4f}" for n in sizes))
+    console.print(table)
+
+
+def print_table(results, title):
+    """Prints Recall and NDCG, a row for each loss and kind of search, the best of a kind in bold.
 
     Args:
-        results: From the name of a loss, to a kind of search, to metrics as `evaluate` gives them;
-            a metric may be a list over seeds, shown as mean ± deviation.
+        results: From the name of a loss, to a kind of search, to lists over seeds of the metrics
+            that `evaluate` gives; of several seeds mean ± deviation is shown.
         title: Over the table.
-        metrics: Which of the metrics to show, at every N there is.
     """
-    kinds = list(next(iter(results.values())))
-    names = next(iter(results.values()))[kinds[0]]
-    columns = [name for metric in metrics for name in names if name.startswith(f"{metric}@")]
-    table = Table("loss", "search", *columns, title=title, title_justify="left")
-    for kind in kinds:
+    first = next(iter(results.values()))
+    columns = {
+        f"{letter}@{name.split('@')[1]}": name
+        for letter, metric in (("R", "recall"), ("N", "ndcg"))
+        for name in next(iter(first.values()))
+        if name.startswith(f"{metric}@")
+    }
+    table = Table(
+        *("loss", "search", *columns),
+        title=title,
+        title_justify="left",
+        caption="R: Recall, N: NDCG",
+        caption_justify="left",
+    )
+    for kind in first:
         best = {
-            column: max(np.mean(result[kind][column]) for result in results.values())
-            for column in columns
+            name: max(np.mean(result[kind][name]) for result in results.values())
+            for name in columns.values()
         }
         for loss, result in results.items():
-            cells = (_cell(result[kind][column], best[column]) for column in columns)
+            cells = (_cell(result[kind][name], best[name]) for name in columns.values())
             table.add_row(loss, kind, *cells)
         table.add_section()
     console.print(table)
 
 
 def _cell(values, best):
-    values = np.atleast_1d(values)
-    text = f"{values.mean():.4f}"
+    mean = np.mean(values)
+    text = f"{mean:.4f}"
     if len(values) > 1:
-        text += f" ± {values.std(ddof=1):.4f}"
-    if values.mean() < best:
+        text += f" ± {np.std(values, ddof=1):.4f}"
+    if mean < best:
         return text
     # Where there is no bold, in a log say, the stars of Markdown.
     return f"[bold]{text}[/bold]" if console.is_terminal else f"**{text}**"

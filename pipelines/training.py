@@ -138,12 +138,8 @@ class _State:
             tf.train.CheckpointManager(self.checkpoint, run.checkpoints / name, max_to_keep=1)
             for name in ("last", "best")
         )
-        if self._restore(self.last) and self.data.numpy().decode() != fingerprint:
-            raise ValueError(
-                f"the data is not what {run.folder} was trained on: the files or the package they "
-                "come from have changed since. Train anew under another --name"
-            )
         self.data.assign(fingerprint)
+        self._restore(self.last)
         self.history = [row for row in run.history() if row["epoch"] <= self.first_epoch]
 
     @property
@@ -178,15 +174,21 @@ class _State:
     def _restore(self, manager):
         path = manager.latest_checkpoint
         if path is None:
-            return False
+            return
         try:
+            # First of all: other data has tables of other sizes, which would not fit.
+            trained_on = tf.train.load_variable(path, "data/.ATTRIBUTES/VARIABLE_VALUE")
+            if trained_on != self.data.numpy():
+                raise ValueError(
+                    f"the data is not what {self.run.folder} was trained on: its file, or the "
+                    "package it comes from, has changed since. Train anew under another --name"
+                )
             self.checkpoint.restore(path).expect_partial()
-        except (tf.errors.OpError, ValueError) as error:
+        except tf.errors.OpError as error:
             raise ValueError(
-                f"the checkpoint {path} is damaged: {error}. Remove {self.run.folder} and train "
-                "anew"
+                f"the checkpoint {path} is damaged: {error.message}. Remove {self.run.folder} and "
+                "train anew"
             ) from error
-        return True
 
 
 class _Validation(tf_keras.callbacks.Callback):

@@ -113,7 +113,7 @@ def test_which_candidates_are_negatives(in_batch, num_negatives):
 def test_it_learns_the_camps(data, tower, loss):
     model = model_of(loss, tower, negatives=UniformNegatives(NUM_ITEMS, 32), in_batch=False)
     length = 10 if tower == "history" else 0
-    batches, _ = training_batches(data, batch_size=64, epochs=15, history_length=length)
+    batches, _ = training_batches(data, batch_size=64, epochs=12, history_length=length)
     query = {"user": np.arange(NUM_USERS), "history": data.histories(10)}
 
     def recall():
@@ -124,8 +124,8 @@ def test_it_learns_the_camps(data, tower, loss):
     before = recall().metrics["recall@15"]
     model.fit(batches, verbose=0)
     # 15 of a camp's 30 items are seen: whoever knows the camps finds every test item.
-    assert before < 0.6
-    assert recall().metrics["recall@15"] > 0.95
+    assert before < 0.4
+    assert recall().metrics["recall@15"] > 0.75
 
 
 def test_towers_of_the_users_own_with_features():

