@@ -4,6 +4,7 @@ The field docstrings are the help texts of the command line.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 MOVIELENS = "movielens"
@@ -20,11 +21,12 @@ class DataOptions:
         test: File of test interactions, as the training file.
         user: Column of user ids.
         item: Column of item ids.
-        time: Column of times to order by (numbers).
+        time: Column of times to order by, numbers or ISO 8601 dates.
         rating: Column of ratings, for --min_rating.
         min_rating: Least rating that counts as an interaction.
         split: How to split, each user on its own: by time (ties and data without times in the
-            order of the file), at random, or the last interaction out.
+            order of the file), at random, or the last interaction out. With --test it says how
+            the validation set is taken from the training file.
         test_share: Share of a user's interactions for the test, unless there is a test file.
         validation_share: Share for validation, of a user's interactions in the training file.
         mask_validation: Whether a user's validation items are masked in the test, as the
@@ -140,6 +142,11 @@ class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
         Raises:
             ValueError: With the option and what it must be.
         """
+        # A run is opened again from wherever one stands.
+        if self.train != MOVIELENS:
+            self.train = str(Path(self.train).resolve())
+        if self.test is not None:
+            self.test = str(Path(self.test).resolve())
         self.top_n = sorted(set(self.top_n))
         for option in ("dim", "history_length", "epochs", "batch", "validate_every", "patience"):
             if getattr(self, option) < 1:

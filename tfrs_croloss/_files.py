@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -27,11 +26,13 @@ def replaced_folder(path):
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
         temporary = Path(folder) / path.name
         yield temporary
+        # A folder can't be replaced in one move: the old one stands until the new one is whole.
+        replaced = Path(folder) / "replaced"
         if path.exists():
-            # A folder can't be replaced in one move; the old one stands until the new is whole.
-            path.rename(Path(folder) / "replaced")
+            path.rename(replaced)
         try:
             temporary.rename(path)
         except OSError:
-            shutil.rmtree(path, ignore_errors=True)
+            if replaced.exists():
+                replaced.rename(path)
             raise

@@ -57,14 +57,19 @@ def test_lists_of_the_lightgcn_releases(tmp_path, ending):
         ("a.csv", "", r"a\.csv: the file is empty: expected a header and rows"),
         ("a.csv", "who,what,when,stars\n", "no interactions: expected at least one row"),
         ("a.csv", "who,when,stars\n1,2,3\n", r"line 1: no column 'what' for the item.*who, when"),
-        ("a.csv", CSV + "x,y,now,3\n", r"line 5: expected a finite number in column 'when'.*'now'"),
+        (
+            "a.csv",
+            CSV + "x,y,now,3\n",
+            r"line 5: expected a finite number or .* 'when', found 'now'",
+        ),
         ("a.csv", CSV + "x,y,3,inf\n", r"line 5: expected a finite number in column 'stars'"),
         (
             "a.csv",
             CSV + "x,,3,4\n",
             r"line 5: expected an id of the item in column 'what', found ''",
         ),
-        ("a.csv", CSV + "\nx,y,3,4\n", r"line 5: expected an id of the user in column 'who'"),
+        ("a.csv", CSV + "\n,y,3,4\n", r"line 6: expected an id of the user in column 'who'"),
+        ("a.csv", CSV + "x\n", r"line 5: expected an id of the item in column 'what', found ''"),
         ("a.csv", CSV + "x,y,3,4,5,6\n", r"as many fields as the header.*line 5, saw 6"),
         ("a.csv", b"who,what,when,stars\n\xff\xfe,1,2,3\n", "expected UTF-8 text"),
         ("a.dat", CSV, r"unknown format '\.dat': expected \.csv"),
@@ -78,10 +83,29 @@ def test_a_bad_file_is_named_with_its_line(tmp_path, name, content, message):
         read_interactions(path, **WHO, time="when", rating="stars")
 
 
-def test_a_blank_line_in_lists(tmp_path):
-    path = written(tmp_path, "train.txt", "0 1 2\n\n1 2\n")
-    with pytest.raises(DataError, match="line 2: expected `user item item …`, found nothing"):
-        read_interactions(path)
+def test_blank_lines_and_a_byte_order_mark_are_passed_over(tmp_path):
+    path = written(tmp_path, "train.txt", "\ufeff0 1 2\n\n1 2\n\n")
+    assert read_interactions(path)["user"].tolist() == ["0", "0", "1"]
+    path = written(tmp_path, "train.csv", "\ufeffuser,item\n0,1\n\n1,2\n\n")
+    assert read_interactions(path)["user"].tolist() == ["0", "1"]
+
+
+@pytest.mark.parametrize("unit", ["s", "ns"])
+def test_dates_are_times(tmp_path, unit):
+    dates = ["2024-02-01", "2024-01-31T23:59:59.5+01:00", "2024-01-31 22:59:59"]
+    path = written(tmp_path, "a.csv", "user,item,when\n" + "".join(f"1,2,{d}\n" for d in dates))
+    times = read_interactions(path, time="when")["time"]
+    assert (times.rank() == [3, 2, 1]).all()
+    parquet = tmp_path / "a.parquet"
+    stamps = pd.to_datetime(dates, format="ISO8601", utc=True).as_unit(unit)
+    pd.DataFrame({"user": 1, "item": 2, "when": stamps}).to_parquet(parquet)
+    assert read_interactions(parquet, time="when")["time"].is_monotonic_decreasing
+
+
+def test_a_wrong_date(tmp_path):
+    path = written(tmp_path, "a.csv", "user,item,when\n1,2,2024-02-01\n\n1,3,soon\n")
+    with pytest.raises(DataError, match="line 4: expected .* ISO 8601 date .*found 'soon'"):
+        read_interactions(path, time="when")
 
 
 @pytest.mark.parametrize("ending", [".gz", ".xz"])

@@ -46,7 +46,7 @@ def csv(*rows, header="user,item,time"):
         (
             csv(*ROWS, "u1,i99,soon"),
             ["--time", "time"],
-            "in.csv, line 82: expected a finite number in column 'time', found 'soon'",
+            "in.csv, line 82: expected a finite number or an ISO 8601 date in column 'time'",
         ),
         (
             csv("u1,i1,good"),

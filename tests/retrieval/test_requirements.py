@@ -11,26 +11,34 @@ HIDE = (
     "import importlib.util as util; find = util.find_spec; "
     "util.find_spec = lambda name, *args: None if name == {!r} else find(name, *args); "
 )
+# JAX need not be there: what Keras says of its backend is enough.
+JAX = "import os; os.environ['KERAS_BACKEND'] = 'tensorflow'; import keras; "
+JAX += "keras.backend.backend = lambda: 'jax'; "
 
 
 @pytest.mark.parametrize(
-    ("environment", "before", "message"),
+    ("part", "environment", "before", "message"),
     [
-        ({"TF_USE_LEGACY_KERAS": ""}, "", "TF_USE_LEGACY_KERAS=1 before TensorFlow"),
+        ("retrieval", {"TF_USE_LEGACY_KERAS": ""}, "", "TF_USE_LEGACY_KERAS=1 before TensorFlow"),
         (
+            "retrieval",
             {"TF_USE_LEGACY_KERAS": "1"},
             HIDE.format("tensorflow_recommenders"),
             'needs tensorflow_recommenders.*pip install "tfrs-croloss\\[tfrs\\]"',
         ),
         (
+            "retrieval",
             {"TF_USE_LEGACY_KERAS": "1"},
             HIDE.format("tf_keras"),
             'needs tf_keras.*pip install "tfrs-croloss\\[tfrs\\]"',
         ),
+        ("data", {}, HIDE.format("pandas"), 'tfrs_croloss.data needs pandas.*"tfrs-croloss'),
+        ("index", {}, HIDE.format("scipy"), 'tfrs_croloss.index needs scipy.*"tfrs-croloss'),
+        ("retrieval", {"KERAS_BACKEND": "jax"}, JAX, "KERAS_BACKEND=tensorflow before Keras"),
     ],
 )
-def test_missing(environment, before, message):
-    run = python(f"{before}import tfrs_croloss.retrieval", environment)
+def test_missing(part, environment, before, message):
+    run = python(f"{before}import tfrs_croloss.{part}", environment)
     last_line = run.stderr.strip().splitlines()[-1]
     assert last_line.startswith("ImportError: ")
     assert re.search(message, last_line)

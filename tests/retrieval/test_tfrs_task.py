@@ -119,16 +119,6 @@ def test_in_a_graph_of_unknown_batch_size_and_under_xla(name):
         np.testing.assert_allclose(function(QUERIES, CANDIDATES), eager, rtol=1e-5)
 
 
-def test_the_default_kernel_under_mirrored_strategy():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
-    with strategy.scope():
-        model = TutorialModel(CROLoss(reduction="sum_over_batch_size"), 20, 30)
-        model.compile(optimizer=tf_keras.optimizers.Adagrad(0.1))
-    rows = {"user": np.arange(16) % 20, "item": np.arange(16) % 30}
-    history = model.fit(tf.data.Dataset.from_tensor_slices(rows).batch(8), epochs=2, verbose=0)
-    assert np.isfinite(history.history["loss"]).all()
-
-
 class TutorialModel(tfrs.Model):
     """The model of TFRS's basic retrieval tutorial, on integer ids."""
 

@@ -1,5 +1,9 @@
 """From raw interactions to batches: reading, cleaning, splitting, encoding, tf.data."""
 
+from tfrs_croloss._extras import require
+
+require("tfrs_croloss.data", "pandas", "pyarrow", "scipy", "tensorflow")
+
 from tfrs_croloss.data.batches import training_batches
 from tfrs_croloss.data.dataset import RetrievalData, Targets, encode
 from tfrs_croloss.data.interactions import DataError, clean, read_interactions

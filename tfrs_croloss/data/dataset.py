@@ -149,6 +149,7 @@ def _targets(frame, users, items, known):
         np.bincount(kept["user"], minlength=len(users)),
     )
     return targets, {
+        "users": kept["user"].nunique(),
         "interactions": len(kept),
         "unseen_items": len(kept) - len(hittable),
         "unknown_users": int(unknown_user.sum()),

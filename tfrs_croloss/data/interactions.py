@@ -29,13 +29,13 @@ def read_interactions(path, *, user="user", item="item", time=None, rating=None)
 
     The format follows from the file's name: `.csv` and `.tsv` with a header, `.parquet`, or `.txt`
     with one user a line (`user item item …`, as in the LightGCN releases). Any but Parquet may end
-    in `.gz` or `.xz`. The rows keep the order of the file.
+    in `.gz` or `.xz`. The rows keep the order of the file; blank lines are passed over.
 
     Args:
         path: The file.
         user: Name of the column of user ids. Ids are strings or integers, and kept as strings.
         item: Name of the column of item ids.
-        time: Name of a numeric column to order by, or None. Not for `.txt`.
+        time: Name of a column to order by, numbers or ISO 8601 dates, or None. Not for `.txt`.
         rating: Name of a numeric column, or None. Not for `.txt`.
 
     Returns:
@@ -110,7 +110,7 @@ def clean(frame, min_rating=None):
 
 
 def _read_delimited(path, opener, separator, columns):
-    with opener(path, "rt", encoding="utf-8", newline="") as file:
+    with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
         try:
             # Strings first: a wrong number is then found with its line, "007" stays "007" and
             # a user called "NA" stays a user.
@@ -122,6 +122,7 @@ def _read_delimited(path, opener, separator, columns):
         except pd.errors.ParserError as error:
             raise DataError(path, f"expected as many fields as the header has ({error})") from None
     _check_columns(path, columns, list(frame.columns), line=1)
+    frame = frame[~(frame.isna() | (frame == "")).all(axis=1)]
     return _checked(path, frame, columns, first_line=2)
 
 
@@ -136,12 +137,9 @@ def _read_lists(path, opener, columns):
     for name in ("time", "rating"):
         if name in columns:
             raise DataError(path, f"a .txt of lists has no {name} column; leave {name} out")
-    with opener(path, "rt", encoding="utf-8") as file:
-        lines = pa.array(file.read().splitlines())
-    tokens = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(lines))
-    blank = pc.index(pc.equal(pc.utf8_trim_whitespace(lines), ""), True).as_py()
-    if blank >= 0:
-        raise DataError(path, "expected `user item item …`, found nothing", line=blank + 1)
+    with opener(path, "rt", encoding="utf-8-sig") as file:
+        lines = pc.utf8_trim_whitespace(pa.array(file.read().splitlines(), pa.string()))
+    tokens = pc.utf8_split_whitespace(lines.filter(pc.not_equal(lines, "")))
     items = pc.list_slice(tokens, 1)
     users = pc.take(pc.list_element(tokens, 0), pc.list_parent_indices(items))
     return pd.DataFrame({"user": users.to_pandas(), "item": pc.list_flatten(items).to_pandas()})
@@ -161,27 +159,39 @@ def _check_columns(path, columns, found, line=None):
 def _checked(path, frame, columns, first_line, unit="line"):
     """The wanted columns under their common names: ids as strings, the others as numbers."""
 
-    def refuse(bad, problem):
+    def refuse(bad, expected):
         row = bad.to_numpy().argmax()
-        value = source.iloc[row]
-        place = first_line + row
+        place, found = source.index[row] + first_line, source.iloc[row]
+        problem = f"expected {expected} in column {column!r}, found {found!r}"
         if unit == "line":
-            raise DataError(path, f"{problem}, found {value!r}", line=place)
-        raise DataError(path, f"{problem}, found {value!r} in row {place}")
+            raise DataError(path, problem, line=place)
+        raise DataError(path, f"{problem} in row {place}")
 
     checked = {}
     for name, column in columns.items():
         source = frame[column]
         if name in ("user", "item"):
-            ids = source.astype("str")
-            bad = source.isna() | (ids == "")
-            if bad.any():
-                refuse(bad, f"expected an id of the {name} in column {column!r}")
-            checked[name] = ids
+            checked[name] = source.astype("str")
+            bad = source.isna() | (checked[name] == "")
+            expected = f"an id of the {name}"
         else:
-            numbers = pd.to_numeric(source, errors="coerce")
-            bad = ~(numbers.abs() < float("inf"))
-            if bad.any():
-                refuse(bad, f"expected a finite number in column {column!r}")
-            checked[name] = numbers
-    return pd.DataFrame(checked)
+            checked[name] = _times(source) if name == "time" else _numbers(source)
+            bad = ~(checked[name].abs() < float("inf"))
+            expected = "a finite number" + (" or an ISO 8601 date" if name == "time" else "")
+        if bad.any():
+            refuse(bad, expected)
+    return pd.DataFrame(checked).reset_index(drop=True)
+
+
+def _numbers(source):
+    return pd.to_numeric(source, errors="coerce")
+
+
+def _times(source):
+    times = _numbers(source)
+    if times.notna().all():
+        return times
+    dates = pd.to_datetime(source, errors="coerce", format="ISO8601", utc=True)
+    seconds = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+    # Where neither fits every row, the one that fits more says which row is wrong.
+    return times if times.count() >= seconds.count() else seconds

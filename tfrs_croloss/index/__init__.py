@@ -1,5 +1,9 @@
 """Indexes over candidate embeddings: arrays in, ids out."""
 
+from tfrs_croloss._extras import require
+
+require("tfrs_croloss.index", "scipy")
+
 from tfrs_croloss.index.base import Index, Neighbors
 from tfrs_croloss.index.build import build_index
 from tfrs_croloss.index.exact import ExactIndex

@@ -1,18 +1,14 @@
 """TensorFlow, tf_keras and TFRS, or the reason why they can't be had and the fix."""
 
-import importlib.util
 import os
 
 import keras
 
+from tfrs_croloss._extras import require
+
 
 def _check():
-    for module in ("tensorflow", "tf_keras", "tensorflow_recommenders"):
-        if importlib.util.find_spec(module) is None:
-            raise ImportError(
-                f"tfrs_croloss.retrieval needs {module}, which is not installed. "
-                'Install the extra: pip install "tfrs-croloss[tfrs]"'
-            )
+    require("tfrs_croloss.retrieval", "tensorflow", "tf_keras", "tensorflow_recommenders")
     if keras.backend.backend() != "tensorflow":
         raise ImportError(
             "tfrs_croloss.retrieval needs Keras 3 on the TensorFlow backend, beside the Keras 2 of "
