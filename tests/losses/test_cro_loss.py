@@ -37,7 +37,6 @@ def test_value_and_gradient_are_the_formulas(
     np.testing.assert_allclose(gradient, gradients, rtol=1e-4, atol=1e-5 * np.abs(gradients).max())
 
 
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="needs JAX's 64-bit flag")
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_float64_is_exact(alpha):
     options = {"kernel": "softplus", "alpha": alpha, "temperature": 0.3, "num_items": 5000}

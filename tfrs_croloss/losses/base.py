@@ -139,7 +139,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         totals = tuple(_reduce(channel, is_negative) for channel in channels)
         value, slopes, positive_slope = self.aggregate(
             tuple(ops.stop_gradient(total) for total in totals),
-            ops.maximum(count, 1),
+            ops.where(count > 0, count, 1),
             ops.stop_gradient(positive),
         )
         losses = value + _zero_with_slope(positive, positive_slope)

@@ -5,7 +5,7 @@ from keras import ops
 
 from tfrs_croloss.losses import kernels
 from tfrs_croloss.losses.base import Aggregate, RetrievalLoss
-from tfrs_croloss.losses.rank_weights import MAX_EXPONENT, PowerLaw
+from tfrs_croloss.losses.rank_weights import PowerLaw, saturated
 
 
 @keras.saving.register_keras_serializable(package="tfrs_croloss")
@@ -124,9 +124,7 @@ class CROLoss(RetrievalLoss):
         log_slope = log_ratio - log_rank
         if self.kernel.reducer == "logsumexp":
             log_slope = log_slope + totals[-1]
-        slope = self.rank_weight.slope(log_rank, log_size) * ops.exp(
-            ops.minimum(log_slope, MAX_EXPONENT)
-        )
+        slope = self.rank_weight.slope(log_rank, log_size) * ops.exp(saturated(log_slope))
         return Aggregate(
             value=self.rank_weight.integral(log_rank, log_size),
             slopes=(0.0,) * (len(totals) - 1) + (slope,),

@@ -6,8 +6,14 @@ positive's rank. Everything here is in ln(rank), where ranks of any size stay ex
 
 from keras import ops
 
-# e^80 is near the end of float32: larger powers of the rank are held there.
+# e^80 is near the end of float32.
 MAX_EXPONENT = 80.0
+
+
+def saturated(exponent):
+    """Holds an exponent at 80, so that e^exponent stays finite; NaN stays NaN."""
+    # Not `ops.minimum`, which in Keras 3.15 turns float64 to float32 on the PyTorch backend.
+    return ops.where(exponent > MAX_EXPONENT, MAX_EXPONENT, exponent)
 
 
 class PowerLaw:
@@ -32,7 +38,7 @@ class PowerLaw:
     >>> rank = np.array([1.0, 10.0, 101.0])
     >>> weight = PowerLaw(alpha=2.0)
     >>> np.asarray(weight.integral(np.log(rank), np.log(101.0))).round(3)
-    array([0.   , 4.195, 4.615])
+    array([0.   , 4.195, 4.615]...)
     """
 
     def __init__(self, alpha=1.0):
@@ -50,14 +56,12 @@ class PowerLaw:
         power = 1.0 - self.alpha
         if power == 0.0:
             return log_rank
-        return log_size * ops.expm1(self._exponent(log_rank)) / ops.expm1(power * log_size)
+        return log_size * ops.expm1(saturated(power * log_rank)) / ops.expm1(power * log_size)
 
     def slope(self, log_rank, log_size):
         """∂W/∂ln r, which is r·w(r) for the weight w = W′; same arguments."""
         power = 1.0 - self.alpha
         if power == 0.0:
             return ops.ones_like(log_rank)
-        return power * log_size * ops.exp(self._exponent(log_rank)) / ops.expm1(power * log_size)
-
-    def _exponent(self, log_rank):
-        return ops.minimum((1.0 - self.alpha) * log_rank, MAX_EXPONENT)
+        scale = power * log_size / ops.expm1(power * log_size)
+        return scale * ops.exp(saturated(power * log_rank))
