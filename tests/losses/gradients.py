@@ -22,13 +22,12 @@ def _tensorflow(loss, y_true, y_pred, **kwargs):
 
 def _jax(loss, y_true, y_pred, **kwargs):
     import jax
-    import jax.experimental
 
     def total(scores):
         value = loss(y_true, scores, **kwargs)
         return value.sum(), value
 
-    with jax.experimental.enable_x64(y_pred.dtype == np.float64):
+    with jax.enable_x64(y_pred.dtype == np.float64):
         (_, value), gradient = jax.value_and_grad(total, has_aux=True)(y_pred)
     return np.asarray(value), np.asarray(gradient)
 

@@ -1,0 +1,67 @@
+"""The README's code blocks, run as they stand on a small file of ratings."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readme")
+    rng = np.random.default_rng(0)
+    users, items = rng.integers(1, 50, 2000), rng.integers(1, 200, 2000)
+    times = rng.permutation(2000)
+    frame = pd.DataFrame({"userId": users, "movieId": items, "timestamp": times})
+    frame.to_csv(folder / "ratings.csv", index=False)
+    return folder
+
+
+def python(folder, *arguments):
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_USE_LEGACY_KERAS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_commands_on_ones_own_interactions_and_the_exported_model(folder):
+    commands = next(block for block in blocks("bash") if "--train ratings.csv" in block)
+    install, *commands = commands.strip().splitlines()
+    assert install == "make install"
+    for command in commands:
+        interpreter, *arguments = command.split()
+        assert interpreter == ".venv/bin/python"
+        quick = ["--epochs", "2"] if "train" in arguments else []
+        out = python(folder, *arguments, *quick)
+    assert "User 1" in out
+    served = next(block for block in blocks("python") if "saved_model.load" in block)
+    shape = python(folder, "-c", served + "\nprint(found['item_ids'].shape, found['scores'].shape)")
+    assert shape.strip() == "(3, 100) (3, 100)"
+
+
+def test_the_one_line_and_the_library(folder):
+    one_line, library = (
+        next(block for block in blocks("python") if marker in block)
+        for marker in ("was: tfrs.tasks.Retrieval()", "build_index")
+    )
+    out = python(folder, "-c", one_line + library)
+    assert "recall@100" in out
+    assert (folder / "export" / "saved_model.pb").exists()
