@@ -1,6 +1,5 @@
 """From a config to data, loss and model."""
 
-import numpy as np
 import pandas as pd
 
 from pipelines.options import MOVIELENS
@@ -146,15 +145,8 @@ def build_model(config, data):
         tf_keras.optimizers.Adam(config.learning_rate, weight_decay=config.weight_decay or None)
     )
     # One query and the catalogue through the towers make the variables that a checkpoint needs.
-    model.query_embeddings({name: rows[:1] for name, rows in query_features(config, data).items()})
+    queries = data.queries(config.history_length_of_tower)
+    model.query_embeddings({name: rows[:1] for name, rows in queries.items()})
     model.candidate_embeddings()
     model.optimizer.build(model.trainable_variables)
     return model
-
-
-def query_features(config, data):
-    """The features of every user, as the query tower takes them."""
-    features = {"user": np.arange(len(data.users), dtype=np.int32)}
-    if config.history_length_of_tower:
-        features["history"] = data.histories(config.history_length_of_tower).astype(np.int32)
-    return features

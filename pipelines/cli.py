@@ -65,7 +65,7 @@ def export(
         run: Folder of the run.
         index: exact runs in an unmodified TensorFlow Serving; scann needs ScaNN's op there.
         k: Items to return.
-        output: Folder to write; <run>/export by default.
+        output: Folder to write, or of an older SavedModel to replace; <run>/export by default.
     """
     from pipelines.training import export_run
 

@@ -53,7 +53,7 @@ def demo(name, seeds, runs):
 
     console.rule("3. Top-N recall on the test set")
     results = {
-        loss: _over_seeds([_measure(folder / config.name) for config in of_loss])
+        loss: _over_seeds([_measure(folder, config) for config in of_loss])
         for loss, of_loss in configs.items()
     }
     write_json(folder / "results.json", results)
@@ -82,13 +82,14 @@ def demo(name, seeds, runs):
     )
 
 
-def _measure(folder):
+def _measure(folder, config):
     """Test metrics of a complete run by kind of search, the approximate ones measured once."""
-    path = folder / "evaluation-scann.json"
+    path = folder / "scann" / f"{config.name}.json"
     if not path.exists():
-        _, config, data, model = open_run(folder)
+        _, config, data, model = open_run(folder / config.name)
         write_json(path, test_metrics(config, data, model, "scann"))
-    return {"exact": read_json(folder / "metrics.json")["test"]["exact"], "scann": read_json(path)}
+    exact = read_json(folder / config.name / "metrics.json")["test"]["exact"]
+    return {"exact": exact, "scann": read_json(path)}
 
 
 def _over_seeds(measured):
@@ -111,7 +112,7 @@ def _say_who_wins(results):
 
 
 def _recommend(folder, saved_model, data):
-    """Asks for titles in a process of its own, which loads TensorFlow and none of this library."""
+    """Asks for titles in a process of its own: of the two libraries it imports TensorFlow alone."""
     titles, seen = folder / "titles.json", folder / "seen.json"
     write_json(titles, movielens()[1])
     users = data.users.ids[:NUM_SHOWN_USERS]

@@ -158,6 +158,8 @@ class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
                 raise ValueError(
                     f"--{option} must not be negative. Received: {getattr(self, option)}"
                 )
+        if self.loss in ("mml", "ccl") and not self.margins:
+            raise ValueError("--margins must hold at least one number. Received: []")
         if not self.top_n or self.top_n[0] < 1:
             raise ValueError(f"--top_n must be positive numbers. Received: {self.top_n}")
         if not 0 < self.validation_share < 1:

@@ -15,7 +15,8 @@ class Run:
     """A folder `<runs>/<name>`.
 
     - `config.yaml`: the resolved config, which `train --config` takes as it is.
-    - `history.json`: loss and validation metrics of each validated epoch.
+    - `history.json`: loss (mean over the batches of an epoch, each a sum over its rows) and
+      validation metrics of each validated epoch; a copy of what the checkpoints hold.
     - `checkpoints/`: `last`, to resume from, and `best`, by validation.
     - `metrics.json`: the test metrics, written last: without it the run is not complete.
     - `recall.png`, and `export/` once exported.
@@ -38,7 +39,7 @@ class Run:
             ValueError: If the folder holds a run of another config.
         """
         run = cls(Path(config.runs) / config.name)
-        if run.history_path.exists():
+        if run.checkpoints.exists() and any(run.checkpoints.glob("*/checkpoint")):
             changed = [
                 f"{option} was {old}, is {new}"
                 for (option, old), new in zip(

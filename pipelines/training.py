@@ -1,10 +1,11 @@
 """Training a run: fit, validate, keep the best epoch, resume after a kill."""
 
+import json
 import math
 
 from tqdm import tqdm
 
-from pipelines.build import build_model, load_data, query_features
+from pipelines.build import build_model, load_data
 from pipelines.report import plot_recall
 from pipelines.runs import Run, write_json
 from tfrs_croloss.data import training_batches
@@ -112,7 +113,7 @@ def test_metrics(config, data, model, kind, top_n=None):
 def _metrics(config, data, model, targets, seen, kind, top_n):
     return evaluate(
         build_index(model.candidate_embeddings(), kind),
-        model.query_embeddings(query_features(config, data)),
+        model.query_embeddings(data.queries(config.history_length_of_tower)),
         targets.matrix,
         exclude=seen,
         num_targets=targets.counts,
@@ -121,30 +122,36 @@ def _metrics(config, data, model, targets, seen, kind, top_n):
 
 
 class _State:
-    """What a resumed run needs: the last checkpoint, the best one, and the history.
+    """What a resumed run needs, in the checkpoints `last/` and `best/`.
 
-    A checkpoint is whole before the history speaks of it, so a kill between the two only trains
-    an epoch anew.
+    A checkpoint is written whole or not at all, and holds the history with the weights, so the two
+    can't disagree. `best/` keeps two: after a kill between best and last, the one before is still
+    the best that `last` knows of.
     """
 
     def __init__(self, run, model, fingerprint):
         self.run = run
-        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self.data = tf.Variable("", trainable=False)
+        self.data = tf.Variable(fingerprint, trainable=False)
+        self.rows = tf.Variable("[]", trainable=False)
         self.checkpoint = tf.train.Checkpoint(
-            model=model, optimizer=model.optimizer, epoch=self.epoch, data=self.data
+            model=model, optimizer=model.optimizer, history=self.rows, data=self.data
         )
         self.last, self.best = (
-            tf.train.CheckpointManager(self.checkpoint, run.checkpoints / name, max_to_keep=1)
-            for name in ("last", "best")
+            tf.train.CheckpointManager(self.checkpoint, run.checkpoints / name, max_to_keep=keep)
+            for name, keep in (("last", 1), ("best", 2))
         )
-        self.data.assign(fingerprint)
-        self._restore(self.last)
-        self.history = [row for row in run.history() if row["epoch"] <= self.first_epoch]
+        if self.last.latest_checkpoint is not None:
+            self._restore(self.last.latest_checkpoint)
+
+    @property
+    def history(self):
+        """The validated epochs, a dict each."""
+        return json.loads(self.rows.numpy())
 
     @property
     def first_epoch(self):
-        return int(self.epoch.numpy())
+        """The epoch to go on with, counted from 0."""
+        return self.history[-1]["epoch"] if self.history else 0
 
     def is_finished(self, config):
         """Whether the last epoch is reached, or `patience` validations brought no better one."""
@@ -156,25 +163,27 @@ class _State:
     def save(self, row, select):
         """Takes in a validated epoch."""
         is_best = all(row[select] > past[select] for past in self.history)
-        self.epoch.assign(row["epoch"])
-        self.history.append(row)
+        self.rows.assign(json.dumps([*self.history, row]))
         try:
             if is_best:
-                self.best.save()
-            self.last.save()
+                self.best.save(row["epoch"])
+            self.last.save(row["epoch"])
         except tf.errors.OpError as error:
             raise OSError(f"could not write to {self.run.checkpoints}: {error.message}") from error
         write_json(self.run.history_path, self.history)
 
     def restore_best(self, select):
         """Restores the best epoch's weights; returns its row of the history."""
-        self._restore(self.best)
-        return max(self.history, key=lambda row: row[select])
+        if not self.history:
+            raise ValueError(
+                f"{self.run.checkpoints} holds no checkpoint. Remove {self.run.folder} and train "
+                "anew"
+            )
+        best = max(self.history, key=lambda row: row[select])
+        self._restore(str(self.run.checkpoints / "best" / f"ckpt-{best['epoch']}"))
+        return best
 
-    def _restore(self, manager):
-        path = manager.latest_checkpoint
-        if path is None:
-            return
+    def _restore(self, path):
         try:
             # First of all: other data has tables of other sizes, which would not fit.
             trained_on = tf.train.load_variable(path, "data/.ATTRIBUTES/VARIABLE_VALUE")
@@ -184,10 +193,10 @@ class _State:
                     "package it comes from, has changed since. Train anew under another --name"
                 )
             self.checkpoint.restore(path).expect_partial()
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, IndexError) as error:
             raise ValueError(
-                f"the checkpoint {path} is damaged: {error.message}. Remove {self.run.folder} and "
-                "train anew"
+                f"the checkpoint {path} is damaged or missing ({error}). Remove {self.run.folder} "
+                "and train anew"
             ) from error
 
 
@@ -203,13 +212,14 @@ class _Validation(tf_keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         config, done = self.config, epoch + 1
-        if done % config.validate_every and done < config.epochs:
-            return
+        # Each epoch: a loss that is not finite has spoilt the weights for good.
         if not math.isfinite(logs["mean_loss"]):
             raise ValueError(
                 f"the loss became {logs['mean_loss']} in epoch {done}: lower --learning_rate, or "
                 "raise --temperature"
             )
+        if done % config.validate_every and done < config.epochs:
+            return
         data = self.data
         metrics = _metrics(
             config, data, self.model, data.validation, data.train, "exact", config.top_n

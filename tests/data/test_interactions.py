@@ -72,6 +72,8 @@ def test_lists_of_the_lightgcn_releases(tmp_path, ending):
         ("a.csv", CSV + "x\n", r"line 5: expected an id of the item in column 'what', found ''"),
         ("a.csv", CSV + "x,y,3,4,5,6\n", r"as many fields as the header.*line 5, saw 6"),
         ("a.csv", b"who,what,when,stars\n\xff\xfe,1,2,3\n", "expected UTF-8 text"),
+        ("a.csv", "who,what,when,stars\nx,y,3,4,5\nx,z,3,4,5\n", "as many fields as the header"),
+        ("a.csv", "who,what,when,stars\nx,y,3,4,\nx,z,3,4,\n", "as many fields as the header"),
         ("a.dat", CSV, r"unknown format '\.dat': expected \.csv"),
         ("a", CSV, "unknown format"),
         ("a.parquet", CSV, "the file is damaged or cut off"),
@@ -138,6 +140,18 @@ def test_a_missing_id_in_parquet(tmp_path):
         DataError, match="expected an id of the user in column 'user', found .* in row 2"
     ):
         read_interactions(path)
+
+
+@pytest.mark.parametrize("missing", [pd.NaT, None])
+def test_a_missing_time_or_rating_in_parquet(tmp_path, missing):
+    path = tmp_path / "pairs.parquet"
+    stamps = pd.Series(pd.to_datetime(["2024-01-01", missing]))
+    ratings = pd.Series([3, missing if missing is None else pd.NA], dtype="Int64")
+    frame = pd.DataFrame({"user": ["a", "b"], "item": ["x", "y"], "when": stamps, "stars": ratings})
+    frame.to_parquet(path)
+    for column in ({"time": "when"}, {"rating": "stars"}):
+        with pytest.raises(DataError, match="expected a finite number.* in row 2"):
+            read_interactions(path, **column)
 
 
 def test_clean_keeps_the_earliest_of_duplicates_and_counts():

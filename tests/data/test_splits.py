@@ -71,13 +71,15 @@ def test_at_random(frame):
     assert pairs(other.test) != pairs(split.test)
 
 
-def test_hold_out_leaves_no_test(frame):
-    train, validation = hold_out(frame, validation=0.1)
+@pytest.mark.parametrize("by", ["time", "random", "last"])
+def test_hold_out_leaves_no_test(frame, by):
+    train, validation = hold_out(frame, by=by, validation=0.1)
     assert pairs(train) | pairs(validation) == pairs(frame)
     assert not pairs(train) & pairs(validation)
     for user, size in frame.groupby("user").size().items():
         held_out = (validation["user"] == user).sum()
-        assert held_out == (0 if size < 3 else max(1, math.floor(size * 0.1 + 0.5)))
+        share = 1 if by == "last" else max(1, math.floor(size * 0.1 + 0.5))
+        assert held_out == (0 if size < 3 else share)
 
 
 @pytest.mark.parametrize(

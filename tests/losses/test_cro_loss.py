@@ -10,6 +10,7 @@ from tests.losses.gradients import value_and_gradient
 from tests.losses.naive import KERNELS, cro_loss
 from tests.losses.scores import ONE_HOT, POSITIVES, SCORES, naive_rows
 from tfrs_croloss import CROLoss
+from tfrs_croloss.losses import Softplus
 
 ALPHAS = (0, 0.5, 0.8, 0.999999, 1, 1.2, 2, 3)
 OPTIONS = list(
@@ -118,10 +119,10 @@ def test_large_scores_stay_finite(kernel, alpha):
     assert np.isfinite(gradient).all()
 
 
-def test_a_function_of_keras_ops_is_a_kernel():
+def test_functions_and_classes_are_kernels():
     class_value = CROLoss("softplus", alpha=1.2)(ONE_HOT, SCORES)
-    function_value = CROLoss(keras.ops.softplus, alpha=1.2)(ONE_HOT, SCORES)
-    assert float(class_value) == float(function_value)
+    for kernel in (keras.ops.softplus, Softplus, Softplus()):
+        assert float(CROLoss(kernel, alpha=1.2)(ONE_HOT, SCORES)) == float(class_value)
 
 
 @pytest.mark.parametrize(

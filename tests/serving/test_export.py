@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow_recommenders as tfrs
+import tf_keras
 
 from tfrs_croloss import CROLoss
 from tfrs_croloss.data import Split, encode
@@ -120,6 +121,34 @@ def test_history_tower_takes_a_history_or_what_it_knows(data, tmp_path):
     ids, scores = exact(data, model, live, seen.tocsr())
     np.testing.assert_array_equal(answer["item_ids"][1], ids[0])
     np.testing.assert_allclose(answer["scores"][1], scores[0], rtol=1e-4)
+    # Items sent do not come back, those before the last 6 neither: send what was just answered.
+    sent = [*answer["item_ids"][1].tolist(), *history]
+    (again,) = ask(tmp_path / "model", {"user_ids": [user], "history": [sent]})
+    assert not set(sent) & set(again["item_ids"][0].tolist())
+
+
+def test_query_features_of_the_users_own(tmp_path):
+    """A query tower on a feature, and an item that no one has had."""
+    frame = pd.DataFrame({"user": ["1", "2", "3"], "item": ["7", "8", "9"]})
+    data = encode(Split(frame, frame[:0], frame[:0]), more_items=["10"])
+    country = np.array([0, 1, 0])
+
+    class CountryTower(tf_keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.embedding = tf_keras.layers.Embedding(2, DIM)
+
+        def call(self, query):
+            return self.embedding(query["country"])
+
+    model = RetrievalModel(
+        CountryTower(), ItemTower(4, DIM), 4, tfrs.tasks.Retrieval(loss=CROLoss())
+    )
+    export_model(model, data, tmp_path / "model", k=3, query={"country": country})
+    (answer,) = ask(tmp_path / "model", {"user_ids": [1, 2, 3]})
+    ids, _ = exact(data, model, model.query_embeddings({"country": country}), data.train)
+    np.testing.assert_array_equal(answer["item_ids"], ids[:, :3])
+    assert (answer["item_ids"] == 10).any()
 
 
 def test_scann_on_request(data, tmp_path):
@@ -143,8 +172,8 @@ def test_fewer_than_k_unseen(tmp_path):
     data = encode(Split(frame, frame[:0], frame[:0]))
     export_model(model_of(data, "id"), data, tmp_path / "model", k=K)
     (answer,) = ask(tmp_path / "model", {"user_ids": [1, 2]})
-    assert answer["item_ids"].tolist()[0] == [9, -1, -1]
-    assert sorted(answer["item_ids"].tolist()[1]) == [-1, 7, 8]
+    assert answer["item_ids"].tolist()[0] == [9] + [-1] * (K - 1)
+    assert sorted(answer["item_ids"].tolist()[1]) == [-1] * (K - 2) + [7, 8]
     assert (np.isinf(answer["scores"]) == (answer["item_ids"] == -1)).all()
 
 
@@ -192,6 +221,16 @@ def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_wrong_arguments_are_named(tmp_path):
+    frame = pd.DataFrame({"user": ["1", "2"], "item": ["7", "8"]})
+    data = encode(Split(frame, frame[:0], frame[:0]))
+    more = encode(Split(frame, frame[:0], frame[:0]), more_items=["9"])
+    with pytest.raises(ValueError, match="`model` has 2 items, `data` has 3"):
+        export_model(model_of(data, "id"), more, tmp_path / "model")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(ValueError, match="mine holds something else than a SavedModel"):
+        export_model(model_of(data, "id"), data, tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
     with pytest.raises(ValueError, match="`k` must be positive. Received: 0"):
         export_model(None, None, tmp_path, k=0)
     with pytest.raises(ValueError, match="`search` must be one of exact, scann. Received: 'fast'"):

@@ -26,6 +26,15 @@ def training_batches(data, batch_size, epochs, first_epoch=0, history_length=0, 
 
     Raises:
         ValueError: If `batch_size` is not positive or no interaction has a history.
+
+    Example:
+    >>> import pandas as pd
+    >>> from tfrs_croloss.data import Split, encode, training_batches
+    >>> train = pd.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "x"]})
+    >>> data = encode(Split(train, train[:0], train[:0]))
+    >>> dataset, num_batches = training_batches(data, batch_size=2, epochs=1)
+    >>> num_batches, next(iter(dataset))["item"].shape
+    (2, TensorShape([2]))
     """
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be positive. Received: {batch_size}")

@@ -67,25 +67,46 @@ class RetrievalData:
             places >= self.row_starts[:-1, None], self.train_items[np.maximum(places, 0)], -1
         )
 
+    def queries(self, history_length=0):
+        """The features of every user, as a batch has them under `query`.
+
+        Args:
+            history_length: Items of a history; 0 for none.
+
+        Returns:
+            A dict of `user` `[num_users]` and, with a history, the last training items of each
+            user as `history` `[num_users, history_length]`; int32.
+        """
+        features = {"user": np.arange(len(self.users), dtype=np.int32)}
+        if history_length:
+            features["history"] = self.histories(history_length).astype(np.int32)
+        return features
+
     def fingerprint(self):
-        """A digest of all that training sees: two equal ones mean the same data."""
+        """A digest of users, items and all three sets: equal ones mean the same data."""
         digest = hashlib.sha256()
         for part in (self.users.ids, self.items.ids):
             digest.update("\n".join(map(str, part)).encode())
-        for part in (self.train_users, self.train_items):
+        parts = [self.train_users, self.train_items]
+        for targets in (self.validation, self.test):
+            parts += [targets.matrix.indptr, targets.matrix.indices, targets.counts]
+        for part in parts:
             digest.update(np.ascontiguousarray(part, "<i8").tobytes())
         return digest.hexdigest()
 
 
-def encode(split):
+def encode(split, more_items=()):
     """Encodes a `Split` as `RetrievalData`.
 
     The catalogue is the items of the training set. Held-out items that are not in it stay as
-    misses; held-out interactions of users who are not in the training set, and those that repeat
-    a training interaction, are left out. `counts` says how many of each there were.
+    misses. Held-out interactions of users who are not in the training set are left out, and so are
+    those that repeat an interaction of the training set or, in the test, of the validation set.
+    `counts` says how many of each there were.
 
     Args:
         split: A `Split` of interactions.
+        more_items: Ids of items for the catalogue that no one in the training set has: for a
+            candidate tower on features, which knows them all the same.
 
     Returns:
         `RetrievalData`.
@@ -107,7 +128,8 @@ def encode(split):
     """
     if split.train.empty:
         raise DataError("training set", "no interactions are left to train on")
-    users, items = Vocabulary.of(split.train["user"]), Vocabulary.of(split.train["item"])
+    users = Vocabulary.of(split.train["user"])
+    items = Vocabulary.of([*split.train["item"], *more_items])
     train = _positions(split.train, users, items)
     if "time" in split.train:
         train = train.assign(time=split.train["time"].to_numpy())
@@ -123,6 +145,7 @@ def encode(split):
     targets = {}
     for name in ("validation", "test"):
         targets[name], part_counts = _targets(getattr(split, name), users, items, known)
+        known = pd.concat([known, _keys(_positions(getattr(split, name), users, items), items)])
         counts |= {f"{name}_{what}": number for what, number in part_counts.items()}
     return RetrievalData(
         users, items, train["user"].to_numpy(), train["item"].to_numpy(), counts=counts, **targets
@@ -140,8 +163,10 @@ def _keys(frame, items):
 def _targets(frame, users, items, known):
     held_out = _positions(frame, users, items)
     unknown_user = held_out["user"] < 0
+    # Items outside the catalogue all have position -1: their ids tell them apart.
+    twice = frame.duplicated(["user", "item"]).to_numpy()
     in_catalogue = held_out["item"] >= 0
-    repeated = in_catalogue & ~unknown_user & _keys(held_out, items).isin(known)
+    repeated = ~unknown_user & (twice | (in_catalogue & _keys(held_out, items).isin(known)))
     kept = held_out[~unknown_user & ~repeated]
     hittable = kept[kept["item"] >= 0]
     targets = Targets(
@@ -153,7 +178,7 @@ def _targets(frame, users, items, known):
         "interactions": len(kept),
         "unseen_items": len(kept) - len(hittable),
         "unknown_users": int(unknown_user.sum()),
-        "repeated_from_train": int(repeated.sum()),
+        "repeated": int(repeated.sum()),
     }
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import lzma
+import warnings
 import zlib
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def read_interactions(path, *, user="user", item="item", time=None, rating=None)
 
     Raises:
         DataError: If the file is missing, empty or damaged, lacks a column, or holds a missing id
-            or a time or rating that is no number; with the line, counted from 1.
+            or a time or rating that is no number; with the line, counted from 1 (an id with a line
+            break in it counts as one line).
 
     Example:
     >>> import tempfile, pathlib
@@ -80,7 +82,7 @@ def read_interactions(path, *, user="user", item="item", time=None, rating=None)
         raise DataError(path, "expected a file, found a folder") from None
     except UnicodeDecodeError as error:
         raise DataError(path, f"expected UTF-8 text ({error})") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, pa.ArrowInvalid) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, pa.ArrowException) as error:
         raise DataError(path, f"the file is damaged or cut off ({error})") from None
     if frame.empty:
         raise DataError(path, "no interactions: expected at least one row")
@@ -97,6 +99,13 @@ def clean(frame, min_rating=None):
     Returns:
         The frame, and the number of rows left out by reason: `low_ratings`, `duplicates`. The
         first of several is the earliest where there is a time, else the first of the file.
+
+    Example:
+    >>> import pandas as pd
+    >>> from tfrs_croloss.data import clean
+    >>> frame = pd.DataFrame({"user": ["a", "a"], "item": ["x", "x"], "rating": [4.0, 5.0]})
+    >>> clean(frame, min_rating=3)[1]
+    {'low_ratings': 0, 'duplicates': 1}
     """
     num_rows = len(frame)
     if min_rating is not None:
@@ -114,12 +123,18 @@ def _read_delimited(path, opener, separator, columns):
         try:
             # Strings first: a wrong number is then found with its line, "007" stays "007" and
             # a user called "NA" stays a user.
-            frame = pd.read_csv(
-                file, sep=separator, dtype=str, keep_default_na=False, skip_blank_lines=False
-            )
+            with warnings.catch_warnings(category=pd.errors.ParserWarning, action="error"):
+                frame = pd.read_csv(
+                    file,
+                    sep=separator,
+                    dtype=str,
+                    keep_default_na=False,
+                    skip_blank_lines=False,
+                    index_col=False,
+                )
         except pd.errors.EmptyDataError:
             raise DataError(path, "the file is empty: expected a header and rows") from None
-        except pd.errors.ParserError as error:
+        except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
             raise DataError(path, f"expected as many fields as the header has ({error})") from None
     _check_columns(path, columns, list(frame.columns), line=1)
     frame = frame[~(frame.isna() | (frame == "")).all(axis=1)]
@@ -176,7 +191,7 @@ def _checked(path, frame, columns, first_line, unit="line"):
             expected = f"an id of the {name}"
         else:
             checked[name] = _times(source) if name == "time" else _numbers(source)
-            bad = ~(checked[name].abs() < float("inf"))
+            bad = source.isna() | ~(checked[name].astype("float64").abs() < float("inf"))
             expected = "a finite number" + (" or an ISO 8601 date" if name == "time" else "")
         if bad.any():
             refuse(bad, expected)

@@ -25,7 +25,8 @@ def split_interactions(frame, by="time", test=0.2, validation=0.1, seed=0):
         by: `"time"`, each user's last interactions are the test and those before them the
             validation (ties, and frames without times, in the order of the file); `"random"`; or
             `"last"`, leave-last-out: the last one is the test, the one before it the validation.
-        test: Share of a user's interactions, rounded half up; at least one stays for training.
+        test: Share of a user's interactions, rounded half up; at least one stays for training. By
+            "last", anything but 0 means one.
         validation: Share of a user's interactions, rounded half up and at least one, from users
             with at least three interactions left; 0 for no validation.
         seed: Of the random order.
@@ -53,7 +54,7 @@ def split_interactions(frame, by="time", test=0.2, validation=0.1, seed=0):
     frame = frame.reset_index(drop=True)
     from_end, num_rows = _places_from_end(frame, by, seed)
     if by == "last":
-        num_test = num_validation = np.ones_like(num_rows)
+        num_test, num_validation = (np.full_like(num_rows, bool(s)) for s in (test, validation))
     else:
         num_test = np.floor(num_rows * test + 0.5).astype(int)
         num_validation = np.floor(num_rows * validation + 0.5).astype(int)
@@ -71,10 +72,24 @@ def split_interactions(frame, by="time", test=0.2, validation=0.1, seed=0):
 def hold_out(frame, by="random", validation=0.1, seed=0):
     """Splits a training file into train and validation, where the test is a file of its own.
 
-    The arguments are those of `split_interactions`, the shares those of the training file.
+    Args:
+        frame: The training file's interactions.
+        by: As in `split_interactions`.
+        validation: As in `split_interactions`, a share of the training file's interactions.
+        seed: Of the random order.
 
     Returns:
         The two frames.
+
+    Raises:
+        ValueError: If `by` is unknown or the share leaves no training set.
+
+    Example:
+    >>> import pandas as pd
+    >>> from tfrs_croloss.data import hold_out
+    >>> frame = pd.DataFrame({"user": ["a"] * 10, "item": [str(i) for i in range(10)]})
+    >>> [len(part) for part in hold_out(frame, validation=0.3)]
+    [7, 3]
     """
     train, held_out, _ = split_interactions(frame, by=by, test=0, validation=validation, seed=seed)
     return train, held_out

@@ -13,8 +13,12 @@ class Vocabulary:
     Args:
         ids: Distinct ids, in the order of their positions.
 
+    Attributes:
+        ids: The ids, int64 or strings.
+        padding: What stands for no id where lists of ids are padded: -1 or "".
+
     Raises:
-        ValueError: If an id comes twice.
+        ValueError: If an id comes twice, or is the padding.
 
     Example:
     >>> import pandas as pd
@@ -36,6 +40,9 @@ class Vocabulary:
         numbers = pd.to_numeric(self._index, errors="coerce")
         is_integer = numbers.dtype.kind == "i" and (numbers.astype("str") == self._index).all()
         self.ids = (numbers if is_integer else self._index.astype(object)).to_numpy()
+        self.padding = -1 if is_integer else ""
+        if str(self.padding) in self._index:
+            raise ValueError(f"`ids` must not hold {self.padding!r}: it pads lists of ids")
 
     @classmethod
     def of(cls, values):

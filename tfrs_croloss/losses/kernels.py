@@ -106,6 +106,8 @@ def get(kernel, argument="kernel"):
     """Makes a `Kernel` of a name, a `Kernel`, a function, or what `serialize` gave of one."""
     if isinstance(kernel, dict):
         kernel = keras.saving.deserialize_keras_object(kernel)
+    if isinstance(kernel, type) and issubclass(kernel, Kernel):
+        kernel = kernel()
     if isinstance(kernel, Kernel):
         return kernel
     if isinstance(kernel, str) and kernel in BY_NAME:

@@ -1,5 +1,7 @@
 """Exporting a trained `RetrievalModel` as a SavedModel."""
 
+from pathlib import Path
+
 import numpy as np
 
 from tfrs_croloss._files import replaced_folder
@@ -9,7 +11,7 @@ from tfrs_croloss.serving.search import ExactSearch, ScaNNSearch
 SEARCHES = ("exact", "scann")
 
 
-def export_model(model, data, path, k=100, history_length=0, seen=None, search="exact"):
+def export_model(model, data, path, k=100, history_length=0, seen=None, search="exact", query=None):
     """Writes a SavedModel that takes user ids and returns the top items they have not seen.
 
     Its signature `serving_default` takes `user_ids` `[batch]`, as strings or int64 as in the data,
@@ -17,7 +19,8 @@ def export_model(model, data, path, k=100, history_length=0, seen=None, search="
     or -1. It returns `item_ids` and `scores`, both `[batch, k]`, best first.
 
     - A known user gets the embedding computed now. One whose `history` row holds a known item gets
-      the tower's answer to that history instead, of which the last `history_length` items count.
+      the tower's answer to that history instead, of which the last `history_length` items count;
+      none of the items sent comes back (with ScaNN, at the price of answers if they are many).
     - An unknown user gets the answer to the mean of all users' embeddings: what is liked by most.
     - Where fewer than k items are unseen, the tail has the id "" or -1 and the score -inf.
 
@@ -33,33 +36,46 @@ def export_model(model, data, path, k=100, history_length=0, seen=None, search="
         seen: `scipy.sparse` matrix `[num_users, num_items]` of the items never to return to their
             user; the training items by default.
         search: `"exact"`, or `"scann"`, whose op must be loaded (`import scann`) with the model.
+        query: Features of all users as the query tower takes them, a dict of arrays with a row a
+            user; for a tower of your own. By default `data.queries(history_length)`.
 
     Raises:
-        ValueError: If `k` is not positive or `search` unknown.
+        ValueError: If `k` is not positive, `search` unknown, the model not of this data, or the
+            folder holds something else than a SavedModel.
+        OSError: If the disk is full.
         ImportError: If ScaNN is asked for and missing.
     """
     if k < 1:
         raise ValueError(f"`k` must be positive. Received: {k}")
     if search not in SEARCHES:
         raise ValueError(f"`search` must be one of {', '.join(SEARCHES)}. Received: {search!r}")
-    module = _Server(model, data, k, history_length, data.train if seen is None else seen, search)
+    if model.num_items != len(data.items):
+        raise ValueError(f"`model` has {model.num_items} items, `data` has {len(data.items)}")
+    path = Path(path)
+    if path.exists() and not (path / "saved_model.pb").exists() and any(path.iterdir()):
+        raise ValueError(f"{path} holds something else than a SavedModel: choose another folder")
+    seen = data.train if seen is None else seen
+    query = data.queries(history_length) if query is None else query
+    module = _Server(model, data, k, history_length, seen, search, query)
     options = tf.saved_model.SaveOptions(
         namespace_whitelist=["Scann"] if search == "scann" else None
     )
     with replaced_folder(path) as folder:
-        tf.saved_model.save(module, str(folder), signatures=module.signature(), options=options)
+        try:
+            tf.saved_model.save(module, str(folder), signatures=module.signature(), options=options)
+        except tf.errors.OpError as error:
+            raise OSError(f"could not write to {path}: {error.message}") from error
 
 
 class _Server(tf.Module):
     """The graph that is served. Row `num_users` stands for every unknown user."""
 
-    def __init__(self, model, data, k, history_length, seen, search):
+    def __init__(self, model, data, k, history_length, seen, search, query):
         super().__init__()
-        query = {"user": np.arange(len(data.users), dtype=np.int32)}
-        if history_length:
-            query["history"] = data.histories(history_length).astype(np.int32)
-            self.query_tower = model.query_tower
+        self.k = k
         self.history_length = history_length
+        if history_length:
+            self.query_tower = model.query_tower
         queries = model.query_embeddings(query)
         self.queries = tf.Variable(np.vstack([queries, _mean(queries)]), trainable=False)
         self.users = _table(data.users)
@@ -94,11 +110,15 @@ class _Server(tf.Module):
         user = self.users.lookup(user_ids)
         items = self.items.lookup(history)
         known = tf.ragged.boolean_mask(items, items < tf.size(self.item_ids) - 1)
-        last = known[:, -self.history_length :]
-        live = self.query_tower({"user": user, "history": last.to_tensor(-1)})
+        # As in training: the last ones, oldest first, padded in front.
+        length = self.history_length
+        last = known[:, ::-1].to_tensor(-1, shape=[None, length])[:, ::-1]
+        # The tower knows the users of the training set alone.
+        known_user = tf.minimum(user, len(self.queries) - 2)
+        live = self.query_tower({"user": known_user, "history": last})
         has_history = (known.row_lengths() > 0)[:, tf.newaxis]
         queries = tf.where(has_history, live, tf.gather(self.queries, user))
-        return self._answer(queries, tf.concat([self._seen(user), last], axis=1))
+        return self._answer(queries, tf.concat([self._seen(user), known], axis=1))
 
     def _seen(self, user):
         seen = tf.RaggedTensor.from_row_splits(self.seen_items, self.seen_starts, validate=False)
@@ -106,6 +126,10 @@ class _Server(tf.Module):
 
     def _answer(self, queries, seen):
         positions, scores = self.search(queries, seen)
+        # To k where the catalogue has fewer items.
+        beyond = [[0, 0], [0, self.k - tf.shape(positions)[1]]]
+        positions = tf.pad(positions, beyond, constant_values=-1)
+        scores = tf.pad(scores, beyond, constant_values=-np.inf)
         # Position -1 is the padding, the last of the ids.
         places = tf.where(positions < 0, tf.size(self.item_ids) - 1, positions)
         return {"item_ids": tf.gather(self.item_ids, places), "scores": scores}
@@ -125,7 +149,7 @@ def _table(vocabulary):
 
 def _with_padding(vocabulary):
     keys = _keys(vocabulary)
-    return tf.concat([keys, tf.constant([-1 if keys.dtype == tf.int64 else ""], keys.dtype)], 0)
+    return tf.concat([keys, tf.constant([vocabulary.padding], keys.dtype)], 0)
 
 
 def _mean(queries):
