@@ -1,11 +1,13 @@
 """Asking an exported model, with TensorFlow alone: what a client in production would do."""
 
 import json
+import re
 from pathlib import Path
 
 import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 def recommend(path, users, k=10, histories=None, titles=None, seen=None):
@@ -22,19 +24,25 @@ def recommend(path, users, k=10, histories=None, titles=None, seen=None):
     Raises:
         ValueError: If the folder holds no SavedModel, or an id is not of the model's kind.
     """
-    titles, seen, histories = map(_read_json, (titles, seen, histories))
+    if k < 1:
+        raise ValueError(f"--k must be positive. Received: {k}")
+    titles, seen, histories = (
+        _read_json(titles),
+        _read_json(seen, list),
+        _read_json(histories, list),
+    )
     items = ask(path, users, [histories.get(user, []) for user in users] if histories else None)
-    console = Console()
+    console = Console(markup=False)  # brackets in titles are brackets
     for user, found in zip(users, items, strict=True):
-        table = Table(title=f"User {user}", title_justify="left")
+        table = Table(title=Text(f"User {user}"), title_justify="left")
         columns = {f"top {k}": found[:k]}
         if user in seen:
             columns["has seen, last first"] = seen[user][::-1][:k]
         for header in columns:
             table.add_column(header, ratio=1)
         for row in range(max(map(len, columns.values()))):
-            cells = (ids[row] if row < len(ids) else "" for ids in columns.values())
-            table.add_row(*(titles.get(item, item) for item in cells))
+            cells = (str(ids[row]) if row < len(ids) else "" for ids in columns.values())
+            table.add_row(*(str(titles.get(item, item)) for item in cells))
         console.print(table)
 
 
@@ -46,13 +54,7 @@ def ask(path, users, histories=None):
         users: User ids, as strings.
         histories: A list of item ids for each user, for a model with a history tower.
     """
-    try:
-        model = tf.saved_model.load(str(path))
-    except (OSError, tf.errors.NotFoundError) as error:
-        raise ValueError(
-            f"{path}: no SavedModel that loads here ({error}). Write one with `python -m pipelines "
-            "export`; one with ScaNN's op needs ScaNN"
-        ) from None
+    model = _load(str(path))
     serve = model.signatures["serving_default"]
     inputs = serve.structured_input_signature[1]
     features = {"user_ids": _ids(users, inputs["user_ids"].dtype, "user")}
@@ -70,20 +72,50 @@ def ask(path, users, histories=None):
     ]
 
 
-def _read_json(path):
+def _load(path):
+    try:
+        try:
+            return tf.saved_model.load(path)
+        except (RuntimeError, tf.errors.NotFoundError) as error:
+            if "Scann" not in str(error):
+                raise
+            import scann  # noqa: F401  registers the search op that the model wants
+
+            return tf.saved_model.load(path)
+    except ImportError:
+        raise ValueError(
+            f"{path} searches with ScaNN, which is not installed. Install the extra: pip install "
+            '"tfrs-croloss[scann]", or export with --index exact'
+        ) from None
+    except (OSError, RuntimeError, tf.errors.OpError) as error:
+        raise ValueError(
+            f"{path}: no SavedModel that loads here ({error}). Write one with `python -m pipelines "
+            "export`"
+        ) from None
+
+
+def _read_json(path, kind=object):
+    """A dict from ids to values of a kind; an empty one for None."""
     if path is None:
         return {}
     try:
-        return json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text())
     except ValueError as error:
-        raise ValueError(f"{path}: expected a JSON object from ids to values ({error})") from None
+        raise ValueError(f"{path}: expected JSON ({error})") from None
+    if not isinstance(content, dict) or not all(isinstance(v, kind) for v in content.values()):
+        what = "lists" if kind is list else "values"
+        raise ValueError(f"{path}: expected a JSON object from ids to {what}")
+    return content
 
 
 def _ids(ids, dtype, kind):
-    try:
-        return tf.constant([int(i) if dtype == tf.int64 else str(i) for i in ids], dtype)
-    except ValueError:
-        raise ValueError(f"the {kind} ids of this model are integers. Received: {ids}") from None
+    ids = [str(i) for i in ids]
+    if dtype == tf.string:
+        return tf.constant(ids, dtype)
+    # "007" is no integer here, as it is none in the data.
+    if not all(re.fullmatch("0|-?[1-9][0-9]{0,18}", i) for i in ids):
+        raise ValueError(f"the {kind} ids of this model are integers. Received: {ids}")
+    return tf.constant([int(i) for i in ids], dtype)
 
 
 def _text(item):

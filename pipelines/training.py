@@ -44,6 +44,7 @@ def train(config, data=None):
         initial=state.first_epoch * batches_an_epoch,
         desc=config.name,
         unit=" steps",
+        mininterval=1,
     ) as bar:
         if not state.is_finished(config):
             model.fit(

@@ -1,10 +1,16 @@
 """Each wrong input gives one clear message and exit code 2, and no run that looks complete."""
 
+import shutil
 import sys
 
+import pandas as pd
 import pytest
 
+from pipelines.build import build_model
 from pipelines.cli import main
+from pipelines.options import Config
+from tfrs_croloss.data import Split, encode
+from tfrs_croloss.serving import export_model
 
 ROWS = [f"u{user},i{item},{time}" for time, item in enumerate(range(10)) for user in range(8)]
 
@@ -70,6 +76,7 @@ def csv(*rows, header="user,item,time"):
         (csv(*ROWS), ["--alpha", "-1"], "`alpha` must be a non-negative number"),
         (csv(*ROWS), ["--loss", "mml", "--margins", "[0.5,0.2,0.1]"], "`margins` must increase"),
         (csv(*ROWS), ["--loss", "mml", "--margins", "[0.5]"], "must be of one length"),
+        (csv(*ROWS), ["--loss", "ccl", "--margins", "[]"], "--margins must hold at least one"),
         (csv(*ROWS), ["--loss", "hinge"], "loss"),
         (csv(*ROWS), ["--temperature", "1e-42"], "the loss became"),
     ],
@@ -140,6 +147,36 @@ def test_the_embedded_data_that_is_not_installed(monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("option", "content", "message"),
+    [
+        ("--titles", "[1]", "expected a JSON object from ids to values"),
+        ("--seen", '{"u1": 5}', "expected a JSON object from ids to lists"),
+        ("--histories", "{", "expected JSON"),
+        ("--k", None, "--k must be positive. Received: 0"),
+    ],
+)
+def test_recommend(run, option, content, message, tmp_path, capsys):
+    value = "0"
+    if content is not None:
+        value = str(tmp_path / "in.json")
+        (tmp_path / "in.json").write_text(content)
+    with pytest.raises(SystemExit) as stopped:
+        main(["recommend", "--model", str(tmp_path), "--users", "u1", option, value])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_brackets_in_ids_and_titles_are_shown(tmp_path, capsys):
+    frame = pd.DataFrame({"user": ["[/u]", "b", "b"], "item": ["[red]", "[/]", "x"]})
+    data = encode(Split(frame, frame[:0], frame[:0]))
+    config = Config(dim=4, negatives=2)
+    export_model(build_model(config, data), data, tmp_path / "model")
+    main(["recommend", "--model", str(tmp_path / "model"), "--users", "[/u]", "b"])
+    out = capsys.readouterr().out
+    assert all(text in out for text in ("User [/u]", "[red]", "[/]"))
+
+
+@pytest.mark.parametrize(
     ("command", "message"),
     [
         (["evaluate", "--run", "nowhere"], "nowhere is not the folder of a run"),
@@ -155,9 +192,21 @@ def test_folders_that_are_not_what_they_should_be(command, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_a_damaged_run(run, tmp_path, capsys):
-    import shutil
+@pytest.mark.parametrize("missing", ["best", "last", "best/*.data*"])
+def test_missing_or_damaged_checkpoints(run, missing, tmp_path, capsys):
+    broken = tmp_path / "broken"
+    shutil.copytree(run, broken)
+    for path in (broken / "checkpoints").glob(missing):
+        shutil.rmtree(path) if path.is_dir() else path.write_bytes(path.read_bytes()[:99])
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", "--run", str(broken)])
+    assert stopped.value.code == 2
+    err = capsys.readouterr().err
+    assert "checkpoint" in err
+    assert f"Remove {broken}" in err
 
+
+def test_a_damaged_run(run, tmp_path, capsys):
     for name, damaged in (("config.yaml", "loss: [\n"), ("metrics.json", "{")):
         broken = tmp_path / name.split(".")[0]
         shutil.copytree(run, broken)

@@ -1,6 +1,8 @@
 """The commands as a person runs them, on files that are right."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -75,6 +77,21 @@ def test_export_and_recommend(run, tmp_path, capsys):
     assert out.index("1001") < out.index("1003")  # last first
     assert all(item in out for item in [*expected[0][1:3], *expected[1][:3]])
     assert expected[1][3] not in out.split(users[1])[1]
+
+
+def test_a_scann_export_is_asked_as_any_other(run, tmp_path, capfd):
+    """In a process of its own, where no one has imported ScaNN before."""
+    model = tmp_path / "model"
+    main(["export", "--run", str(run), "--k", "5", "--index", "scann", "--output", str(model)])
+    exact = tmp_path / "exact"
+    main(["export", "--run", str(run), "--k", "5", "--output", str(exact)])
+    command = [sys.executable, "-m", "pipelines", "recommend", "--users", "u1", "--model"]
+    answers = [
+        subprocess.run([*command, str(path)], capture_output=True, text=True, check=True).stdout
+        for path in (model, exact)
+    ]
+    assert "User u1" in answers[0]
+    assert answers[0] == answers[1]  # below 1,000 items ScaNN scores them all
 
 
 def test_a_history_tower_from_training_to_recommendations(train_options, tmp_path, capsys):

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from pipelines import training
 from pipelines.cli import main
 
 OPTIONS = ["--epochs", "12", "--validate_every", "1", "--patience", "12"]
@@ -49,6 +50,40 @@ def test_kill_and_resume(train_options, tmp_path, capsys):
     )
     for metric in ("recall@5", "recall@20", "ndcg@20"):
         assert killed[metric] == pytest.approx(unbroken[metric], abs=0.02)
+
+
+class Killed(BaseException):
+    """Passes every `except Exception`, as a kill would."""
+
+
+@pytest.mark.parametrize("write", ["last", "history"])
+def test_a_kill_between_two_writes(write, train_options, tmp_path, monkeypatch):
+    """After the best checkpoint and before the last, or before the history's copy."""
+    command = [*train_options, *OPTIONS, "--runs", str(tmp_path), "--name", "killed"]
+    save, write_json = training.tf.train.CheckpointManager.save, training.write_json
+
+    def save_until_killed(manager, number):
+        if write == "last" and manager.directory.endswith("last") and number == 4:
+            raise Killed
+        return save(manager, number)
+
+    def write_until_killed(path, content):
+        if write == "history" and path.name == "history.json" and len(content) == 4:
+            raise Killed
+        return write_json(path, content)
+
+    with monkeypatch.context() as patches:
+        patches.setattr(training.tf.train.CheckpointManager, "save", save_until_killed)
+        patches.setattr(training, "write_json", write_until_killed)
+        with pytest.raises(Killed):
+            main(command)
+    main(command)
+    history = json.loads((tmp_path / "killed" / "history.json").read_text())
+    assert [row["epoch"] for row in history] == list(range(1, 13))
+    metrics = json.loads((tmp_path / "killed" / "metrics.json").read_text())
+    best = max(history, key=lambda row: row["recall@20"])
+    assert metrics["best_epoch"] == best["epoch"]
+    assert metrics["validation"]["recall@20"] == best["recall@20"]
 
 
 def test_a_complete_run_is_not_trained_again(run, train_options, capsys):
