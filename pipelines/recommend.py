@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import tensorflow as tf
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -34,7 +35,7 @@ def recommend(path, users, k=10, histories=None, titles=None, seen=None):
     items = ask(path, users, [histories.get(user, []) for user in users] if histories else None)
     console = Console(markup=False)  # brackets in titles are brackets
     for user, found in zip(users, items, strict=True):
-        table = Table(title=Text(f"User {user}"), title_justify="left")
+        table = Table(title=Text(f"User {user}"), title_justify="left", box=box.SIMPLE_HEAD)
         columns = {f"top {k}": found[:k]}
         if user in seen:
             columns["has seen, last first"] = seen[user][::-1][:k]

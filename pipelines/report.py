@@ -1,13 +1,18 @@
 """Results as a table and as a plot."""
 
+import sys
+
 import matplotlib.pyplot as plt
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from tfrs_croloss._files import replaced_file
 
-console = Console()
+# A log is no terminal, and wide enough for any table.
+console = Console(width=None if sys.stdout.isatty() else 140)
+STYLE = {"box": box.SIMPLE_HEAD, "title_justify": "left", "caption_justify": "left"}
 
 
 def print_counts(counts):
@@ -21,7 +26,7 @@ def print_counts(counts):
 def print_metrics(metrics, title):
     """Prints one result: a row a metric, a column a list length N."""
     sizes = sorted({int(name.split("@")[1]) for name in metrics if "@" in name})
-    table = Table("", *(f"N = {n}" for n in sizes), title=title, title_justify="left")
+    table = Table("", *(f"N = {n}" for n in sizes), title=title, **STYLE)
     for metric in ("recall", "ndcg", "mrr", "coverage"):
         table.add_row(metric, *(f"{metrics[f'{metric}@{n}']:.4f}" for n in sizes))
     console.print(table)
@@ -42,13 +47,8 @@ def print_table(results, title):
         for name in next(iter(first.values()))
         if name.startswith(f"{metric}@")
     }
-    table = Table(
-        *("loss", "search", *columns),
-        title=title,
-        title_justify="left",
-        caption="R: Recall, N: NDCG",
-        caption_justify="left",
-    )
+    caption = "R: Recall, N: NDCG"
+    table = Table("loss", "search", *columns, title=title, caption=caption, **STYLE)
     for kind in first:
         best = {
             name: max(np.mean(result[kind][name]) for result in results.values())

@@ -74,9 +74,10 @@ class _Server(tf.Module):
         super().__init__()
         self.k = k
         self.history_length = history_length
-        if history_length:
-            self.query_tower = model.query_tower
         queries = model.query_embeddings(query)
+        # The tower's variables alone: as a Keras model it would want to be saved as one.
+        self.embed = lambda query: model.query_tower(query)
+        self.variables_of_tower = list(model.query_tower.variables) if history_length else []
         self.queries = tf.Variable(np.vstack([queries, _mean(queries)]), trainable=False)
         self.users = _table(data.users)
         self.items = _table(data.items)
@@ -115,7 +116,7 @@ class _Server(tf.Module):
         last = known[:, ::-1].to_tensor(-1, shape=[None, length])[:, ::-1]
         # The tower knows the users of the training set alone.
         known_user = tf.minimum(user, len(self.queries) - 2)
-        live = self.query_tower({"user": known_user, "history": last})
+        live = self.embed({"user": known_user, "history": last})
         has_history = (known.row_lengths() > 0)[:, tf.newaxis]
         queries = tf.where(has_history, live, tf.gather(self.queries, user))
         return self._answer(queries, tf.concat([self._seen(user), known], axis=1))
