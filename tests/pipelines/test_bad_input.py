@@ -98,9 +98,8 @@ def test_what_is_left_out_is_counted(train):
     text = csv(*ROWS, "u0,i0,3", "one,i1,1", '"a, b",ü,1')
     code, out = train(text, test=csv("u0,i77,1", "nobody,i1,1", "u1,new,1", "u1,i1,1"))
     assert code == 0, out
-    counts = {
-        line.rsplit(None, 1)[0].strip(): line.split()[-1] for line in out.splitlines() if line
-    }
+    lines = [line.split() for line in out.splitlines()]
+    counts = {" ".join(words[:-1]): words[-1] for words in lines if words}
     assert counts["users"] == "10"
     assert counts["dropped duplicates"] == "1"
     assert counts["test unknown users"] == "1"
