@@ -5,15 +5,6 @@ import pytest
 import scipy.sparse
 
 from tfrs_croloss.index import ExactIndex, ScaNNIndex
-from tfrs_croloss.index.scann import _import_scann
-
-try:
-    _import_scann()
-except ImportError as error:
-    scann_missing = str(error)
-else:
-    scann_missing = ""
-needs_scann = pytest.mark.skipif(bool(scann_missing), reason=scann_missing)
 
 
 def histories(shape, sizes, seed=0):
@@ -46,7 +37,6 @@ def assert_sound(found, candidates, queries, exclude):
         assert (np.diff(scores[: len(here)]) <= 0).all()
 
 
-@needs_scann
 @pytest.mark.parametrize(("num_candidates", "dim"), [(3_000, 32), (25_000, 16)])
 @pytest.mark.parametrize("k", [10, 100])
 def test_finds_what_exact_search_finds(clustered, num_candidates, dim, k):
@@ -61,7 +51,6 @@ def test_finds_what_exact_search_finds(clustered, num_candidates, dim, k):
     assert share_found(found, ExactIndex(candidates).search(queries, k, exclude)) >= 0.99
 
 
-@needs_scann
 def test_excluding_the_best_loses_nothing(clustered):
     # The hardest exclusions: all that an unfiltered search would have returned, and more.
     candidates, queries = clustered(25_000, 16, 40)
@@ -74,7 +63,6 @@ def test_excluding_the_best_loses_nothing(clustered):
     assert share_found(found, exact.search(queries, 50, exclude)) >= 0.99
 
 
-@needs_scann
 def test_too_few_leaves_are_made_up_for(clustered):
     candidates, queries = clustered(2_000, 8, 12)
     index = ScaNNIndex(candidates, num_leaves=40, num_leaves_to_search=1, block_size=4)
@@ -82,7 +70,6 @@ def test_too_few_leaves_are_made_up_for(clustered):
     assert_sound(index.search(queries, 300, exclude), candidates, queries, exclude)
 
 
-@needs_scann
 @pytest.mark.parametrize("dim", [1, 2, 7])
 @pytest.mark.parametrize("num_candidates", [1, 5, 20, 1_200])
 def test_tiny_catalogues(naive_search, num_candidates, dim):
@@ -97,7 +84,6 @@ def test_tiny_catalogues(naive_search, num_candidates, dim):
     np.testing.assert_allclose(found.scores, scores, rtol=1e-4, atol=1e-5)
 
 
-@needs_scann
 def test_no_exclusions_no_queries_and_odd_blocks(clustered):
     candidates, queries = clustered(3_000, 8, 23)
     assert ScaNNIndex(candidates).search(queries[:0], 5).positions.shape == (0, 5)
@@ -107,13 +93,11 @@ def test_no_exclusions_no_queries_and_odd_blocks(clustered):
     assert share_found(whole, ExactIndex(candidates).search(queries, 5)) >= 0.99
 
 
-@needs_scann
 def test_identical_candidates():
     found = ScaNNIndex(np.zeros((1_500, 4))).search(np.ones((2, 4)), 1_500)
     assert np.sort(found.positions, axis=1).tolist() == [list(range(1_500))] * 2
 
 
-@needs_scann
 def test_option_errors():
     candidates = np.ones((9, 2))
     with pytest.raises(ValueError, match=r"`num_leaves` .* candidates \(9\)\. .*num_leaves=10"):
