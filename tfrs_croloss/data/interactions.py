@@ -166,7 +166,7 @@ def _check_columns(path, columns, found, line=None):
             raise DataError(
                 path,
                 f"no column {column!r} for the {name}; the file has: {', '.join(found)}. "
-                f"Name the {name} column",
+                f"Say which it is with the option `{name}`",
                 line=line,
             )
 
