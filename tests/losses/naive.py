@@ -3,42 +3,82 @@
 Gradients of a row are ∂L/∂s for every candidate, masked ones 0.
 """
 
+import decimal
 import math
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def relu(x):
+    return max(0.0, x)
+
 
 KERNELS = {
     "exponential": math.exp,
-    "softplus": lambda x: math.log(1 + math.exp(x)) if x < 30 else x,
-    "hinge": lambda x: max(0.0, x + 0.5),
-    "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
+    "softplus": lambda x: math.log1p(math.exp(x)) if x < 30 else x,
+    "hinge": lambda x: relu(x + 0.5),
+    "sigmoid": sigmoid,
+    # The authors' composites, as their code has them.
+    "multi_hinge": lambda x: 0.1 * relu(x + 5) + relu(x),
+    "split_sigmoid": lambda x: sigmoid(-relu(-x)) + sigmoid(relu(x / 2)) - 0.5,
+    "sigmoid_hinge": lambda x: sigmoid(-relu(-x)) + relu(x / 20),
+    "step": lambda x: 1.0 if x > 0 else 0.0,
 }
 DERIVATIVES = {
     "exponential": math.exp,
-    "softplus": lambda x: 1 / (1 + math.exp(-x)),
+    "softplus": sigmoid,
     "hinge": lambda x: 1.0 if x + 0.5 > 0 else 0.0,
     "sigmoid": lambda x: math.exp(-x) / (1 + math.exp(-x)) ** 2,
+    "multi_hinge": lambda x: (0.1 if x + 5 > 0 else 0.0) + (1.0 if x > 0 else 0.0),
+    "split_sigmoid": lambda x: (
+        math.exp(-x) / (1 + math.exp(-x)) ** 2
+        if x < 0
+        else 0.5 * math.exp(-x / 2) / (1 + math.exp(-x / 2)) ** 2
+    ),
+    "sigmoid_hinge": lambda x: math.exp(-x) / (1 + math.exp(-x)) ** 2 if x < 0 else 0.05,
 }
+
+
+def power(base, exponent):
+    """In 50 digits: near α = 1 the formula takes differences of numbers near 1."""
+    return decimal.Context(prec=50).power(decimal.Decimal(base), decimal.Decimal(exponent))
 
 
 def rank_value(rank, alpha, size):
     """W_α(r)."""
     if alpha == 1:
         return math.log(rank)
-    return math.log(size + 1) * (rank ** (1 - alpha) - 1) / ((size + 1) ** (1 - alpha) - 1)
+    share = (power(rank, 1 - alpha) - 1) / (power(size + 1, 1 - alpha) - 1)
+    return math.log(size + 1) * float(share)
 
 
 def rank_weight(rank, alpha, size):
     """w_α(r)."""
     if alpha == 1:
         return 1 / rank
-    return (1 - alpha) * math.log(size + 1) * rank**-alpha / ((size + 1) ** (1 - alpha) - 1)
+    scale = decimal.Decimal(1 - alpha) / (power(size + 1, 1 - alpha) - 1)
+    return math.log(size + 1) * float(scale * power(rank, -alpha))
 
 
 def is_masked(score):
     return score <= -1e30
 
 
-def negatives_of(scores, positive):
-    return [j for j, s in enumerate(scores) if j != positive and not is_masked(s)]
+def negatives_of(scores, positives):
+    return [j for j, s in enumerate(scores) if j not in positives and not is_masked(s)]
+
+
+def mean_over_positives(one_positive, scores, positives):
+    """The mean of a loss of one positive, against the row's negatives, over several positives."""
+    losses = [one_positive(scores, p, positives) for p in positives if not is_masked(scores[p])]
+    if not losses:
+        return 0.0, [0.0] * len(scores)
+    value = sum(value for value, _ in losses) / len(losses)
+    return value, [
+        sum(slopes) / len(losses) for slopes in zip(*(g for _, g in losses), strict=True)
+    ]
 
 
 def cro_loss(
@@ -50,38 +90,60 @@ def cro_loss(
     temperature=1.0,
     num_items=None,
     rank_estimate="unbiased",
+    positives=(),
+    weights=None,
 ):
-    """Value and gradient of one row."""
+    """Value and gradient of one row and one positive.
+
+    `positives` are the row's, for the negatives to leave them out; `weights` stand at candidates.
+    """
     gradient = [0.0] * len(scores)
-    negatives = negatives_of(scores, positive)
+    negatives = negatives_of(scores, {positive, *positives})
     if is_masked(scores[positive]) or not negatives:
         return 0.0, gradient
-    size = len(negatives) if num_items is None else num_items
-    ratio = size / len(negatives)
+    if weights is None:
+        size = len(negatives) if num_items is None else num_items
+        v = dict.fromkeys(negatives, size / len(negatives))
+    else:
+        v = {j: weights[j] for j in negatives}
+        size = sum(v.values()) if num_items is None else num_items
+    ratio = sum(v.values()) / len(negatives)
     total = 0.0
     for j in negatives:
-        total += KERNELS[lambda_kernel or kernel]((scores[j] - scores[positive]) / temperature)
-    rank = 1 + ratio * total if rank_estimate == "unbiased" else ratio * (1 + total)
+        x = (scores[j] - scores[positive]) / temperature
+        total += v[j] * KERNELS[lambda_kernel or kernel](x)
+    rank = 1 + total if rank_estimate == "unbiased" else ratio + total
     for j in negatives:
         x = (scores[j] - scores[positive]) / temperature
-        slope = rank_weight(rank, alpha, size) * ratio * DERIVATIVES[kernel](x) / temperature
+        slope = rank_weight(rank, alpha, size) * v[j] * DERIVATIVES[kernel](x) / temperature
         gradient[j] += slope
         gradient[positive] -= slope
     return rank_value(rank, alpha, size), gradient
 
 
-def multi_margin_loss(scores, positive, margins, weights, positive_weight, negative_weight):
-    """Value and gradient of one row."""
+def multi_margin_loss(
+    scores,
+    positive,
+    margins,
+    weights,
+    positive_weight,
+    negative_weight,
+    positives=(),
+    candidate_weights=None,
+):
+    """Value and gradient of one row and one positive, arguments as of `cro_loss`."""
     gradient = [0.0] * len(scores)
-    negatives = negatives_of(scores, positive)
+    negatives = negatives_of(scores, {positive, *positives})
     if is_masked(scores[positive]) or not negatives:
         return 0.0, gradient
+    v = {j: 1.0 if candidate_weights is None else candidate_weights[j] for j in negatives}
+    v_sum = sum(v.values())
     value = positive_weight * max(0.0, 1 - scores[positive])
     if scores[positive] < 1:
         gradient[positive] = -positive_weight
     for j in negatives:
         for margin, weight in zip(margins, weights, strict=True):
-            value += negative_weight * weight * max(0.0, scores[j] - margin) / len(negatives)
+            value += negative_weight * weight * v[j] * max(0.0, scores[j] - margin) / v_sum
             if scores[j] > margin:
-                gradient[j] += negative_weight * weight / len(negatives)
+                gradient[j] += negative_weight * weight * v[j] / v_sum
     return value, gradient

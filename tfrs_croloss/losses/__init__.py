@@ -1,10 +1,27 @@
 """Losses on scores `[num_queries, num_candidates]`, in `keras.ops`: any Keras 3 backend."""
 
-from tfrs_croloss.losses.base import Aggregate, Channel, RetrievalLoss
+from tfrs_croloss.losses.base import Aggregate, Channel, RetrievalLoss, Row
 from tfrs_croloss.losses.cro_loss import CROLoss
-from tfrs_croloss.losses.kernels import Exponential, Hinge, Kernel, Sigmoid, Softplus
+from tfrs_croloss.losses.kernels import (
+    Exponential,
+    Hinge,
+    Kernel,
+    LogKernel,
+    MultiHinge,
+    Sigmoid,
+    SigmoidHinge,
+    Softplus,
+    SplitSigmoid,
+    Step,
+)
 from tfrs_croloss.losses.multi_margin_loss import CosineContrastiveLoss, MultiMarginLoss
-from tfrs_croloss.losses.rank_weights import PowerLaw
+from tfrs_croloss.losses.rank_weights import (
+    ExponentialDecay,
+    Gamma,
+    LogNormal,
+    PowerLaw,
+    RankWeight,
+)
 
 __all__ = [
     "Aggregate",
@@ -12,11 +29,21 @@ __all__ = [
     "Channel",
     "CosineContrastiveLoss",
     "Exponential",
+    "ExponentialDecay",
+    "Gamma",
     "Hinge",
     "Kernel",
+    "LogKernel",
+    "LogNormal",
+    "MultiHinge",
     "MultiMarginLoss",
     "PowerLaw",
+    "RankWeight",
     "RetrievalLoss",
+    "Row",
     "Sigmoid",
+    "SigmoidHinge",
     "Softplus",
+    "SplitSigmoid",
+    "Step",
 ]

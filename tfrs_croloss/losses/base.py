@@ -1,4 +1,4 @@
-"""What every retrieval loss shares: the positive, the masks, the reduction over negatives."""
+"""What every retrieval loss shares: the positives, the masks, the reduction over negatives."""
 
 import abc
 from typing import Any, NamedTuple
@@ -6,31 +6,56 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from tfrs_croloss.losses import values
+from tfrs_croloss.losses.arguments import check_positive
+from tfrs_croloss.losses.differentiation import with_gradient
+from tfrs_croloss.losses.kernels import Kernel, LogKernel
+
 # A score at or below this is absent, not very negative: TFRS writes float32's minimum / 100 into
 # the scores it masks, others write -inf.
 MASKED_SCORE = -1e30
 
 
-class Channel(NamedTuple):
-    """One quantity that a loss sums over the negatives of a row.
+class Row(NamedTuple):
+    """What a loss knows of each row besides its negatives; every entry `[num_queries, 1]`.
 
     Attributes:
-        values: `[num_queries, num_candidates]`, one value a negative.
-        reducer: `"sum"`, or `"logsumexp"` when `values` are logarithms whose plain sum would
-            overflow.
+        positive: s⁺, the score of the positive.
+        count: n, the number of unmasked negatives, at least 1.
+        weight: Σ_j v_j, the weights of the negatives together: how many items they stand for.
     """
 
-    values: Any
-    reducer: str = "sum"
+    positive: Any
+    count: Any
+    weight: Any
+
+
+class Channel(NamedTuple):
+    """One comparison of the negatives with their positive, by a kernel at x, affine in the scores.
+
+    Its total over a row is Σ_j v_j · φ(x_j), or the logarithm of this sum for a `LogKernel`.
+
+    Attributes:
+        kernel: The `Kernel` φ.
+        x: `[num_queries, num_candidates]`.
+        slope: ∂x/∂s_j, a number or `[num_queries, 1]`.
+        positive_slope: ∂x/∂s⁺, likewise; None if the positive does not enter.
+    """
+
+    kernel: Kernel
+    x: Any
+    slope: Any = 1.0
+    positive_slope: Any = None
 
 
 class Aggregate(NamedTuple):
-    """A row's loss and its slopes, from the totals of its channels.
+    """The loss of each row and its slopes, from the totals of its channels.
 
     Attributes:
         value: `[num_queries, 1]`, the loss that is reported.
-        slopes: for each channel, ∂loss/∂total, `[num_queries, 1]`.
-        positive_slope: ∂loss/∂s⁺ with the totals held, `[num_queries, 1]` or 0.
+        slopes: For each channel ∂loss/∂total, `[num_queries, 1]`, or None if the loss does not
+            descend along it.
+        positive_slope: ∂loss/∂s⁺ with the totals held, `[num_queries, 1]` or a number.
     """
 
     value: Any
@@ -41,129 +66,257 @@ class Aggregate(NamedTuple):
 class RetrievalLoss(keras.losses.Loss, abc.ABC):
     """Base class of losses that compare a row's positive with its negatives.
 
-    For a row with positive score s⁺ and unmasked negative scores s_j, j = 1..n:
+    For a row with positive score s⁺ and unmasked negative scores s_j, j = 1..n, of weight v_j:
 
     ```
-    S_c = reduce_j  compare(s_j, s⁺)_c          loss = aggregate(S, n, s⁺)
+    S = Σ_j v_j · φ(x_j),   x_j from compare(s_j, s⁺)            L = aggregate(S, n, s⁺)
     ```
 
-    A subclass gives these two functions and nothing else. This class finds the positive, leaves
-    masked candidates out, and turns the slopes that `aggregate` gives into gradients, so a loss
-    may descend along another direction than that of the value it reports (the Lambda method).
+    A subclass gives these two functions, `compare` with one or more channels. This class owns the
+    rest:
 
-    Scores at or below -1e30 (TFRS's masks, -inf) are absent. A row with no positive, with a
-    masked positive or without an unmasked negative contributes exactly 0, and gradient 0.
+    - Masks: scores at or below -1e30 (TFRS's masks, -inf) are absent. A row with no positive, with
+      a masked positive or without an unmasked negative contributes exactly 0, and gradient 0.
+    - Several positives: the loss of a row is the mean over its positives, each against the row's
+      negatives alone.
+    - Candidate weights: v_j = 1 unless a call brings its own.
+    - The gradient, put together from the slopes of `aggregate` and the derivatives of the kernels,
+      so a loss may descend along another channel than the one it reports (the Lambda method).
+    - Errors: an eager call raises on scores that are NaN or +inf, on labels other than 0 and 1, on
+      more positives than `max_positives` and on bad weights. Compiled code (and JAX inside a
+      transformation) checks shapes alone: NaN then stays in its row, and of too many positives the
+      first count.
 
     Args:
+        max_positives: The most positives a row may have.
         reduction: As in `keras.losses.Loss`. `"sum"` by default, as the default loss of
             `tfrs.tasks.Retrieval`, so that the two swap at the same learning rate.
         name: Name of the loss.
-        dtype: Dtype of the computation, `keras.config.floatx()` by default; scores of a lower
-            precision are raised to it.
+        dtype: Dtype of the computation, `keras.config.floatx()` by default. Half precision is
+            raised to float32.
 
     Example:
 
-    >>> from keras import ops
-    >>> from tfrs_croloss.losses import Aggregate, Channel, RetrievalLoss
+    A triplet loss of its own:
+
+    >>> from tfrs_croloss.losses import Aggregate, Channel, Hinge, RetrievalLoss
     >>> class Triplet(RetrievalLoss):
-    ...     def compare(self, negative, positive):
-    ...         return (Channel(ops.relu(negative - positive + 0.5)),)
+    ...     def compare(self, negative, row):
+    ...         return (Channel(Hinge(0.5), negative - row.positive, 1.0, -1.0),)
     ...
-    ...     def aggregate(self, totals, count, positive):
-    ...         return Aggregate(totals[0], slopes=(1.0,))
+    ...     def aggregate(self, totals, row):
+    ...         return Aggregate(value=totals[0], slopes=(1.0,))
     >>> loss = Triplet(name="triplet")
     >>> round(float(loss([[1, 0, 0]], [[0.8, 0.5, 0.1]])), 4)  # (-.3 + .5) + 0
     0.2
     """
 
-    def __init__(self, reduction="sum", name=None, dtype=None):
+    # Whether scores are meant to lie in [-1, 1].
+    takes_cosines = False
+
+    def __init__(self, max_positives=1, reduction="sum", name=None, dtype=None):
+        dtype = dtype or keras.config.floatx()
+        compute_dtype = getattr(dtype, "compute_dtype", dtype)
+        if compute_dtype in ("float16", "bfloat16"):
+            dtype = "float32"
         super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.max_positives = int(check_positive("max_positives", max_positives))
+        self.has_warned = False
 
     @abc.abstractmethod
-    def compare(self, negative, positive):
+    def compare(self, negative, row):
         """Compares negatives with the positive of their row.
 
         Args:
             negative: Scores `[num_queries, num_candidates]`.
-            positive: Scores `[num_queries, 1]`.
+            row: A `Row`.
 
         Returns:
             A tuple of `Channel`s.
         """
 
     @abc.abstractmethod
-    def aggregate(self, totals, count, positive):
-        """Makes the row's loss from what `compare` gave, reduced over its negatives.
+    def aggregate(self, totals, row):
+        """Makes the loss of each row from its channels, summed over the negatives.
 
         Args:
-            totals: For each channel of `compare`, `[num_queries, 1]`.
-            count: Number of the row's unmasked negatives, `[num_queries, 1]`, at least 1.
-            positive: The positive's score, `[num_queries, 1]`.
+            totals: For each channel of `compare` its total, `[num_queries, 1]`.
+            row: A `Row`.
 
         Returns:
             An `Aggregate`.
         """
 
-    def call(self, y_true, y_pred):
-        """Computes the loss of each row.
+    def default_weight(self, count):
+        """v_j of negatives that come without weights: how many items each stands for.
 
         Args:
-            y_true: `[num_queries, num_candidates]`, 1 at the row's positive, in any column, and
-                0 elsewhere.
+            count: The number of unmasked negatives, `[num_queries, 1]`.
+        """
+        return ops.ones_like(count)
+
+    def __call__(self, y_true, y_pred, sample_weight=None, candidate_weight=None):
+        """Computes the loss.
+
+        Args:
+            y_true: `[num_queries, num_candidates]`, 1 at a row's positives, in any column, and 0
+                elsewhere.
             y_pred: Scores `[num_queries, num_candidates]`.
+            sample_weight: Weights of the rows, `[num_queries]` or `[num_queries, 1]`. Of shape
+                `[num_queries, num_candidates]` it is taken as `candidate_weight`, so that Keras's
+                `fit` can bring one.
+            candidate_weight: v_j ≥ 0, `[num_queries, num_candidates]` or `[num_candidates]`: how
+                many items each candidate stands for, 1/(M·p_j) if M negatives were drawn with
+                probabilities p_j. What stands at positives and masked candidates does not count.
 
         Returns:
-            `[num_queries]` losses.
+            The loss, a scalar under a reduction and `[num_queries]` without.
 
         Raises:
-            ValueError: If the two are not matrices of one shape.
+            ValueError: If shapes do not fit or, in an eager call, if a value is out of range.
         """
-        # Keras's `__call__` leaves nested lists as lists of scalars.
+        # Keras itself would take nested lists for structures of scalars.
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         _check_shapes(y_true, y_pred)
+        if sample_weight is not None:
+            sample_weight = ops.convert_to_tensor(sample_weight, dtype=self.dtype)
+            if len(sample_weight.shape) == 2 and sample_weight.shape[1] != 1:
+                if candidate_weight is not None:
+                    raise ValueError(
+                        "`sample_weight` must be of shape [num_queries] where there is a "
+                        f"`candidate_weight`. Received: shape {tuple(sample_weight.shape)}"
+                    )
+                candidate_weight, sample_weight = sample_weight, None
+        if candidate_weight is not None:
+            candidate_weight = _check_weight(
+                ops.convert_to_tensor(candidate_weight, dtype=self.dtype), y_pred
+            )
+        # Keras hands on `y_true` alone, in any structure.
+        y_true = (y_true,) if candidate_weight is None else (y_true, candidate_weight)
+        return super().__call__(y_true, y_pred, sample_weight=sample_weight)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "max_positives": self.max_positives,
+            "dtype": self.dtype,
+        }
+
+    def call(self, y_true, y_pred):
+        """The losses `[num_queries]` that `__call__` reduces.
+
+        Args:
+            y_true: The labels, and the candidate weights if there are any, as a tuple.
+            y_pred: Scores `[num_queries, num_candidates]`.
+        """
+        labels, *weight = y_true
+        weight = weight[0] if weight else None
+        values.check(self, labels, y_pred, weight, MASKED_SCORE)
+        return with_gradient(lambda scores: self._of_matrix(labels, scores, weight), y_pred)
+
+    def _of_matrix(self, labels, scores, weight):
+        """The losses `[num_queries]` of a score matrix, and their gradient."""
         # "not at or below", so that a NaN score counts as present and shows.
-        present = ops.logical_not(y_pred <= MASKED_SCORE)
-        is_positive = ops.logical_and(y_true > 0, present)
-        is_negative = ops.logical_and(y_true <= 0, present)
-        has_loss = ops.logical_and(
-            ops.any(is_positive, axis=1, keepdims=True), ops.any(is_negative, axis=1, keepdims=True)
-        )
-        # Rows without a loss lose their negatives too: everything below then stays finite there,
-        # which a mask on the result alone would not give the gradients.
-        is_negative = ops.logical_and(is_negative, has_loss)
-        positive = ops.sum(ops.where(is_positive, y_pred, 0), axis=1, keepdims=True)
-        negative = ops.where(is_negative, y_pred, positive)
-        count = ops.sum(ops.cast(is_negative, y_pred.dtype), axis=1, keepdims=True)
+        present = ops.logical_not(scores <= MASKED_SCORE)
+        is_positive = ops.cast(ops.logical_and(labels > 0, present), scores.dtype)
+        is_negative = ops.logical_and(labels <= 0, present)
+        is_weighted = weight is not None
+        weight = ops.where(is_negative, weight if is_weighted else 1.0, 0.0)
+        weight = ops.cast(weight, scores.dtype)
+        has_negative = ops.any(weight > 0, axis=1, keepdims=True)
 
-        channels = self.compare(negative, positive)
-        totals = tuple(_reduce(channel, is_negative) for channel in channels)
-        value, slopes, positive_slope = self.aggregate(
-            tuple(ops.stop_gradient(total) for total in totals),
-            ops.where(count > 0, count, 1),
-            ops.stop_gradient(positive),
-        )
-        losses = value + _zero_with_slope(positive, positive_slope)
-        for total, slope in zip(totals, slopes, strict=True):
-            losses = losses + _zero_with_slope(total, slope)
-        return ops.squeeze(ops.where(has_loss, losses, 0), axis=1)
+        slots = min(self.max_positives, scores.shape[1] or self.max_positives)
+        found, columns = ops.top_k(is_positive, slots)
+        has_loss = ops.logical_and(found > 0, has_negative)
+        num_positives = ops.sum(found, axis=1, keepdims=True)
+        share = ops.where(has_loss, 1 / ops.where(num_positives > 0, num_positives, 1), 0)
+        positives = ops.where(has_loss, ops.take_along_axis(scores, columns, axis=1), 0)
+
+        losses, gradient = 0.0, 0.0
+        for slot in range(slots):
+            positive = positives[:, slot : slot + 1]
+            value, by_negative, by_positive = self.value_and_slopes(
+                # Where a candidate is no negative, a score that any kernel can take.
+                ops.where(weight > 0, scores, positive),
+                positive,
+                weight,
+                share[:, slot : slot + 1],
+                is_weighted,
+            )
+            at_positive = ops.arange(ops.shape(scores)[1]) == columns[:, slot : slot + 1]
+            losses += value
+            gradient += by_negative + ops.where(at_positive, by_positive, 0)
+        return ops.squeeze(losses, axis=1), gradient
+
+    def value_and_slopes(self, negative, positive, weight, row_weight, is_weighted):
+        """The loss of each row and its slopes, for one positive a row.
+
+        The one place where `compare` and `aggregate` meet: the same over a whole score matrix,
+        over a block of it, or over the candidates of all replicas.
+
+        Args:
+            negative: Scores `[num_queries, num_candidates]`, finite at masked candidates too.
+            positive: Scores `[num_queries, 1]`.
+            weight: v_j `[num_queries, num_candidates]`, 0 at candidates that are no negatives.
+            row_weight: `[num_queries, 1]`, a factor of the results. Where it is 0 they are.
+            is_weighted: Whether `weight` are weights of candidates, or just 1 for each negative.
+
+        Returns:
+            The losses `[num_queries, 1]`, ∂loss/∂s_j `[num_queries, num_candidates]` and
+            ∂loss/∂s⁺ `[num_queries, 1]`.
+        """
+        weight_sum = ops.sum(weight, axis=1, keepdims=True)
+        count = weight_sum
+        if is_weighted:
+            count = ops.sum(ops.cast(weight > 0, weight.dtype), axis=1, keepdims=True)
+        # A row of none has a `row_weight` of 0; here it only has to stay finite.
+        count = ops.where(count > 0, count, 1)
+        weight_sum = ops.where(weight_sum > 0, weight_sum, 1)
+        # A factor common to the row is kept out of the matrix.
+        scale = ops.ones_like(count) if is_weighted else self.default_weight(count)
+        row = Row(positive, count, scale * weight_sum)
+
+        channels = self.compare(negative, row)
+        totals = [_total(channel, weight, scale) for channel in channels]
+        value, slopes, positive_slope = self.aggregate(tuple(totals), row)
+
+        def weighed(x):
+            return ops.where(row_weight != 0, row_weight * x, 0)
+
+        by_negative, by_positive = 0.0, weighed(positive_slope)
+        for channel, total, slope in zip(channels, totals, slopes, strict=True):
+            if slope is None:
+                continue
+            slope = weighed(slope)
+            pull = _derivative(channel, weight, scale, total)
+            by_negative += slope * channel.slope * pull
+            if channel.positive_slope is not None:
+                pull = ops.sum(pull, axis=1, keepdims=True)
+                by_positive += slope * channel.positive_slope * pull
+        return weighed(value), by_negative, by_positive
 
 
-def _reduce(channel, is_negative):
-    """Reduces a channel over a row's negatives, to `[num_queries, 1]`."""
-    if channel.reducer == "sum":
-        return ops.sum(ops.where(is_negative, channel.values, 0), axis=1, keepdims=True)
-    if channel.reducer == "logsumexp":
-        # Not -inf: a row of nothing else would have NaN gradients.
-        values = ops.where(is_negative, channel.values, MASKED_SCORE)
-        return ops.logsumexp(values, axis=1, keepdims=True)
-    raise ValueError(
-        f"The reducer of a `Channel` must be 'sum' or 'logsumexp'. Received: {channel.reducer!r}"
-    )
+def _total(channel, weight, scale):
+    """Σ_j v_j · φ(x_j) of each row, or its logarithm; `[num_queries, 1]`."""
+    if isinstance(channel.kernel, LogKernel):
+        values = _log_values(channel, weight)
+        return ops.log(scale) + ops.logsumexp(values, axis=1, keepdims=True)
+    return scale * ops.sum(weight * channel.kernel(channel.x), axis=1, keepdims=True)
 
 
-def _zero_with_slope(x, slope):
-    """Exactly 0, with the derivative `slope` in `x`."""
-    return slope * (x - ops.stop_gradient(x))
+def _derivative(channel, weight, scale, total):
+    """The derivative of `_total` in each x_j."""
+    if isinstance(channel.kernel, LogKernel):
+        share = ops.exp(_log_values(channel, weight) - (total - ops.log(scale)))
+        return share * channel.kernel.log_derivative(channel.x)
+    return scale * (weight * channel.kernel.derivative(channel.x))
+
+
+def _log_values(channel, weight):
+    """ln(v_j · φ(x_j)), and next to nothing where v_j is 0."""
+    log_weight = ops.log(ops.where(weight > 0, weight, 1))
+    # Not -inf: a row of nothing else would have a NaN total.
+    return ops.where(weight > 0, channel.kernel.log(channel.x) + log_weight, MASKED_SCORE)
 
 
 def _check_shapes(y_true, y_pred):
@@ -172,9 +325,25 @@ def _check_shapes(y_true, y_pred):
             "`y_true` and `y_pred` must have shape [num_queries, num_candidates]. Received: "
             f"y_true of shape {tuple(y_true.shape)}, y_pred of shape {tuple(y_pred.shape)}"
         )
-    for labels, scores in zip(y_true.shape, y_pred.shape, strict=True):
-        if labels is not None and scores is not None and labels != scores:
-            raise ValueError(
-                "`y_true` must be one-hot and of the shape of `y_pred`. Received: y_true of "
-                f"shape {tuple(y_true.shape)}, y_pred of shape {tuple(y_pred.shape)}"
-            )
+    if not _fits(y_true, y_pred):
+        raise ValueError(
+            "`y_true` must have the shape of `y_pred`, 1 at the positives. Received: y_true of "
+            f"shape {tuple(y_true.shape)}, y_pred of shape {tuple(y_pred.shape)}"
+        )
+
+
+def _check_weight(weight, y_pred):
+    if len(weight.shape) == 1:
+        weight = ops.expand_dims(weight, 0)
+    if len(weight.shape) != 2 or not (_fits(weight, y_pred) or _fits(weight, y_pred[:1])):
+        raise ValueError(
+            "`candidate_weight` must have shape [num_queries, num_candidates] or "
+            f"[num_candidates]. Received: shape {tuple(weight.shape)}, scores of shape "
+            f"{tuple(y_pred.shape)}"
+        )
+    return weight
+
+
+def _fits(x, y):
+    """Whether two shapes agree, as far as they are known."""
+    return all(a is None or b is None or a == b for a, b in zip(x.shape, y.shape, strict=True))

@@ -1,14 +1,16 @@
 """CROLoss: a customizable loss for the Recall@N one serves."""
 
-import keras
 from keras import ops
 
-from tfrs_croloss.losses import kernels
-from tfrs_croloss.losses.base import Aggregate, RetrievalLoss
+from tfrs_croloss.losses import kernels, rank_weights
+from tfrs_croloss.losses.arguments import check_positive
+from tfrs_croloss.losses.base import Aggregate, Channel, RetrievalLoss
+from tfrs_croloss.losses.kernels import LogKernel, Step
 from tfrs_croloss.losses.rank_weights import PowerLaw, saturated
+from tfrs_croloss.losses.registration import register
 
 
-@keras.saving.register_keras_serializable(package="tfrs_croloss")
+@register
 class CROLoss(RetrievalLoss):
     """Customizable Recall@N Optimization Loss, plain and with the Lambda method.
 
@@ -38,23 +40,48 @@ class CROLoss(RetrievalLoss):
     Exact special cases: exponential and α = 1 is the softmax cross-entropy; softplus and α = 0
     is BPR, hinge and α = 0 the triplet loss, both up to the constant factor ln(N+1)/N · R.
 
+    **Sampled candidates.** Negatives that were drawn with probabilities p_j (popularity,
+    log-uniform, in-batch mixed with uniform) stand for 1/(M·p_j) items each:
+
+    ```
+    r = 1 + Σ_j v_j · φ(x_j),    v_j = 1 / (M · p_j),    E[r] = 1 + Σ_items φ(x)
+    ```
+
+    with p_j given that the item is not the row's positive. Pass these v_j as `candidate_weight` of
+    the call; R is not applied again (p = 1/N gives v = N/M = R). For the exponential kernel this is
+    ln(M·p_j) taken from the logits of the negatives alone. TFRS's log-Q correction
+    (`candidate_sampling_probability`) takes ln p_j from the positive as well, which shifts the
+    rank of every row by the popularity of its positive; for the other kernels no shift of logits
+    is right at all. So leave it off, and weigh.
+
+    **Numbers.** All is computed in ln(r), so scores of any size give finite values and gradients;
+    exponents are held at 80, near the end of float32.
+
     Source: Tang et al., "CROLoss: Towards a Customizable Loss for Retrieval Models in Recommender
     Systems", CIKM 2022, arXiv 2208.02971, and the authors' code.
 
     Args:
-        kernel: φ: `"exponential"`, `"softplus"`, `"hinge"`, `"sigmoid"`, a `Kernel`, or a
-            function of `keras.ops`.
-        alpha: α ≥ 0, the exponent of the rank weight.
-        lambda_kernel: φ₁ of the Lambda method, as `kernel`; `"sigmoid"` in the authors' runs.
-            None turns the method off.
+        kernel: φ: `"exponential"`, `"softplus"`, `"hinge"`, `"sigmoid"`, one of the authors'
+            composites `"multi_hinge"`, `"split_sigmoid"` and `"sigmoid_hinge"`, a `Kernel`, or an
+            elementwise function of `keras.ops`.
+        alpha: α ≥ 0, the exponent of the paper's rank weight.
+        lambda_kernel: φ₁ of the Lambda method, as `kernel`; `"sigmoid"` in the authors' runs,
+            `"step"` for the count itself. None turns the method off.
         temperature: Divides the score differences. Cosine scores want about .1 (the authors'),
             raw dot products 1. Where the task already divides by a temperature, leave it at 1.
-        num_items: N, the size of the catalogue. None means the row's own number of unmasked
-            negatives, so R = 1; give it where masks differ from row to row.
-        rank_estimate: `"unbiased"`, r = 1 + R·Σφ, or the authors' `"scaled"`, r = R·(1 + Σφ).
+        num_items: N, the size of the catalogue. None means the number of items that the row's
+            negatives stand for: their number, so R = 1, or the sum of their `candidate_weight`.
+            Give it where masks differ from row to row.
+        rank_estimate: `"unbiased"`, r = 1 + R·Σφ, or the authors' `"scaled"`, r = R·(1 + Σφ),
+            whose R is the mean v_j where there are weights.
+        rank_weight: A rank weight instead of the power law that `alpha` makes: `"gamma"`,
+            `"exponential_decay"`, a `RankWeight` such as `LogNormal(n=50)`, or a pair of functions
+            (density w, integral W) of (rank, num_items).
+        max_positives: The most positives a row may have; the loss of a row is the mean over them,
+            each against the row's negatives alone.
         reduction: As in `keras.losses.Loss`; `"sum"` as TFRS's own default loss.
         name: Name of the loss.
-        dtype: Dtype of the computation.
+        dtype: Dtype of the computation, at least float32.
 
     Raises:
         ValueError: If an argument is out of range, or the kernel unknown.
@@ -70,10 +97,25 @@ class CROLoss(RetrievalLoss):
     >>> round(float(loss(y_true, y_pred)), 4)
     0.3569
 
-    In a TFRS task, in place of its softmax:
+    Weights of the rows, and the loss of each:
+
+    >>> by_row = CROLoss(kernel="sigmoid", temperature=0.1, reduction=None)
+    >>> by_row(y_true, y_pred, sample_weight=[1.0, 0.5]).shape == (2,)
+    True
+
+    Candidates drawn with unequal probabilities:
+
+    >>> import numpy as np
+    >>> probability = np.array([0.2, 0.05, 0.01])
+    >>> weight = 1 / (2 * probability)  # two negatives a row
+    >>> round(float(loss(y_true, y_pred, candidate_weight=weight)), 4)
+    3.0104
+
+    In a TFRS task, in place of its softmax, and in Keras:
 
     ```python
     task = tfrs.tasks.Retrieval(loss=CROLoss(temperature=0.1, lambda_kernel="sigmoid"))
+    model.compile(optimizer="adam", loss=CROLoss(temperature=0.1))
     ```
     """
 
@@ -85,67 +127,109 @@ class CROLoss(RetrievalLoss):
         temperature=1.0,
         num_items=None,
         rank_estimate="unbiased",
+        rank_weight=None,
+        max_positives=1,
         reduction="sum",
         name="cro_loss",
         dtype=None,
     ):
-        super().__init__(reduction=reduction, name=name, dtype=dtype)
-        if not temperature > 0:
-            raise ValueError(f"`temperature` must be a positive number. Received: {temperature!r}")
-        if num_items is not None and not num_items > 0:
-            raise ValueError(f"`num_items` must be None or positive. Received: {num_items!r}")
+        super().__init__(max_positives, reduction=reduction, name=name, dtype=dtype)
+        self.kernel = kernels.get(kernel)
+        if isinstance(self.kernel, Step):
+            raise ValueError(
+                "`kernel` must have a slope to descend along. Received: 'step', which serves as "
+                "`lambda_kernel` alone"
+            )
+        self.lambda_kernel = (
+            None if lambda_kernel is None else kernels.get(lambda_kernel, "lambda_kernel")
+        )
+        power_law = PowerLaw(alpha)
+        if rank_weight is not None and alpha != 1.0:
+            raise ValueError(
+                "`alpha` and `rank_weight` exclude each other. Received: "
+                f"alpha={alpha!r}, rank_weight={rank_weight!r}"
+            )
+        self.rank_weight = power_law if rank_weight is None else rank_weights.get(rank_weight)
+        self.temperature = check_positive("temperature", temperature)
+        self.num_items = None if num_items is None else check_positive("num_items", num_items)
         if rank_estimate not in ("unbiased", "scaled"):
             raise ValueError(
                 f"`rank_estimate` must be 'unbiased' or 'scaled'. Received: {rank_estimate!r}"
             )
-        self.kernel = kernels.get(kernel)
-        self.lambda_kernel = (
-            None if lambda_kernel is None else kernels.get(lambda_kernel, "lambda_kernel")
-        )
-        self.rank_weight = PowerLaw(alpha)
-        self.temperature = temperature
-        self.num_items = num_items
         self.rank_estimate = rank_estimate
 
-    def compare(self, negative, positive):
-        x = (negative - positive) / self.temperature
-        direction = self.kernel.channel(x)
-        if self.lambda_kernel is None:
-            return (direction,)
-        return (self.lambda_kernel.channel(x), direction)
+    @classmethod
+    def for_top_n(cls, n, num_items, **options):
+        """The loss whose α puts half of the weight on retrieval sizes up to `n`.
 
-    def aggregate(self, totals, count, positive):
-        num_items = count if self.num_items is None else ops.full_like(count, self.num_items)
+        The density n^-α has its median at `n`. This is a place to start from, not the best α: what
+        it gave on two data sets stands in docs/choosing-alpha.md, and the paper's own best α for N
+        of 50 to 500 has its median at 5.6. Hold it against your validation set.
+
+        Args:
+            n: The N of the Recall@N one serves, 1 < n ≤ num_items / 2.
+            num_items: The size of the catalogue.
+            **options: Further arguments of `CROLoss`.
+
+        Raises:
+            ValueError: If `n` is out of range.
+
+        Example:
+
+        >>> CROLoss.for_top_n(50, num_items=9066, lambda_kernel="sigmoid").rank_weight.alpha
+        1.1...
+        """
+        alpha = PowerLaw.with_median(n, num_items).alpha
+        return cls(alpha=alpha, num_items=num_items, **options)
+
+    def default_weight(self, count):
+        return ops.ones_like(count) if self.num_items is None else self.num_items / count
+
+    def compare(self, negative, row):
+        x = (negative - row.positive) / self.temperature
+        slope = 1 / self.temperature
+        # The first channel estimates the rank, the last gives the direction.
+        both = [self.kernel] if self.lambda_kernel is None else [self.lambda_kernel, self.kernel]
+        return tuple(Channel(kernel, x, slope, -slope) for kernel in both)
+
+    def aggregate(self, totals, row):
+        num_items = (
+            row.weight if self.num_items is None else ops.full_like(row.weight, self.num_items)
+        )
         log_size = ops.log1p(num_items)
-        log_ratio = ops.log(num_items / count)
-        # The first channel estimates the rank. The last gives the direction: the derivative of
-        # the rank by it, and so the plain gradient where the two are one.
-        log_rank = self._log_rank(self.lambda_kernel or self.kernel, totals[0], log_ratio)
-        log_slope = log_ratio - log_rank
-        if self.kernel.reducer == "logsumexp":
-            log_slope = log_slope + totals[-1]
-        slope = self.rank_weight.slope(log_rank, log_size) * ops.exp(saturated(log_slope))
+        log_rank = self._log_rank(totals[0], row)
+        density = self.rank_weight.density(log_rank, log_size)
+        # w(r) · ∂r/∂total, where w(r) is the density of ln r over r.
+        log_slope = -log_rank
+        if isinstance(self.kernel, LogKernel):
+            log_slope = totals[-1] - log_rank
+        slope = density * ops.exp(saturated(log_slope))
         return Aggregate(
             value=self.rank_weight.integral(log_rank, log_size),
-            slopes=(0.0,) * (len(totals) - 1) + (slope,),
+            slopes=(None,) * (len(totals) - 1) + (slope,),
         )
 
-    def _log_rank(self, kernel, total, log_ratio):
-        """ln(1 + R·Σφ), or ln(R·(1 + Σφ)), exact where Σφ is small and finite where it is huge."""
-        scaled = self.rank_estimate == "scaled"
-        log_base = log_ratio if scaled else 0.0
-        log_factor = 0.0 if scaled else log_ratio
-        if kernel.reducer == "logsumexp":
-            return log_base + ops.softplus(log_factor + total)
-        return log_base + ops.log1p(ops.exp(log_factor) * total)
+    def _log_rank(self, total, row):
+        """ln(base + Σ v·φ), exact where the sum is small and finite where it is huge."""
+        # r = 1 + Σ v·φ, or R·(1 + Σφ) with R the mean v.
+        log_base = ops.zeros_like(total)
+        if self.rank_estimate == "scaled":
+            log_base = ops.log(row.weight / row.count)
+        if isinstance(self.lambda_kernel or self.kernel, LogKernel):
+            return log_base + ops.softplus(total - log_base)
+        return log_base + ops.log1p(total * ops.exp(-log_base))
 
     def get_config(self):
+        is_power_law = type(self.rank_weight) is PowerLaw
         return {
             **super().get_config(),
             "kernel": kernels.serialize(self.kernel),
-            "alpha": self.rank_weight.alpha,
-            "lambda_kernel": kernels.serialize(self.lambda_kernel),
+            "alpha": self.rank_weight.alpha if is_power_law else 1.0,
+            "lambda_kernel": (
+                None if self.lambda_kernel is None else kernels.serialize(self.lambda_kernel)
+            ),
             "temperature": self.temperature,
             "num_items": self.num_items,
             "rank_estimate": self.rank_estimate,
+            "rank_weight": None if is_power_law else rank_weights.serialize(self.rank_weight),
         }

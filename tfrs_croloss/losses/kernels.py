@@ -1,33 +1,47 @@
 """Comparison kernels φ: smooth stand-ins for the step 1[x > 0] that counts a row's rank.
 
 x is the difference between a negative's score and the positive's, over the temperature.
+
+Source: CROLoss (Tang et al., CIKM 2022, arXiv 2208.02971) and the authors' code, which holds the
+composites that the paper does not report.
 """
 
 import abc
+import itertools
 
 import keras
 from keras import ops
 
-from tfrs_croloss.losses.base import Channel
+from tfrs_croloss.losses.arguments import check_non_negative, check_number, check_positive
+from tfrs_croloss.losses.differentiation import derivative
+from tfrs_croloss.losses.registration import register, serialize_function
 
 
 class Kernel(abc.ABC):
-    """A comparison kernel φ(x), increasing and non-negative.
+    """A comparison kernel φ(x), increasing and non-negative, and its derivative.
 
-    Attributes:
-        reducer: How a loss sums φ over the negatives: `"sum"`, or `"logsumexp"` of ln φ where φ
-            itself would overflow.
+    Example:
+
+    >>> from keras import ops
+    >>> from tfrs_croloss import CROLoss
+    >>> from tfrs_croloss.losses import Kernel
+    >>> class SquaredHinge(Kernel):
+    ...     def __call__(self, x):
+    ...         return ops.square(ops.relu(x + 1))
+    ...
+    ...     def derivative(self, x):
+    ...         return 2 * ops.relu(x + 1)
+    >>> round(float(CROLoss(SquaredHinge())([[1, 0]], [[0.7, 0.2]])), 4)  # ln(1 + .5²)
+    0.2231
     """
-
-    reducer = "sum"
 
     @abc.abstractmethod
     def __call__(self, x):
         """φ(x), elementwise."""
 
-    def channel(self, x):
-        """What a loss reduces over the negatives: φ(x), or ln φ(x) for `"logsumexp"`."""
-        return Channel(self(x), self.reducer)
+    @abc.abstractmethod
+    def derivative(self, x):
+        """φ'(x), elementwise."""
 
     def get_config(self):
         return {}
@@ -37,55 +51,202 @@ class Kernel(abc.ABC):
         return cls(**config)
 
 
-@keras.saving.register_keras_serializable(package="tfrs_croloss")
-class Exponential(Kernel):
-    """φ(x) = e^x. With α = 1 it makes CROLoss the softmax cross-entropy."""
+class LogKernel(Kernel):
+    """A kernel given by its logarithm, where φ itself would overflow.
 
-    reducer = "logsumexp"
+    A loss then sums it as the log-sum-exp of ln φ.
+    """
+
+    @abc.abstractmethod
+    def log(self, x):
+        """The logarithm ln φ(x), elementwise."""
+
+    @abc.abstractmethod
+    def log_derivative(self, x):
+        """(ln φ)'(x), elementwise, or a number."""
 
     def __call__(self, x):
-        return ops.exp(x)
+        return ops.exp(self.log(x))
 
-    def channel(self, x):
-        return Channel(x, self.reducer)
+    def derivative(self, x):
+        return self(x) * self.log_derivative(x)
 
 
-@keras.saving.register_keras_serializable(package="tfrs_croloss")
+@register
+class Exponential(LogKernel):
+    """φ(x) = e^x. With α = 1 it makes CROLoss the softmax cross-entropy."""
+
+    def log(self, x):
+        return x
+
+    def log_derivative(self, x):
+        return 1.0
+
+
+@register
 class Softplus(Kernel):
     """φ(x) = ln(1 + e^x). With α = 0 it makes CROLoss a multiple of BPR."""
 
     def __call__(self, x):
         return ops.softplus(x)
 
+    def derivative(self, x):
+        return ops.sigmoid(x)
 
-@keras.saving.register_keras_serializable(package="tfrs_croloss")
+
+@register
 class Hinge(Kernel):
     """φ(x) = max(0, x + margin). With α = 0 it makes CROLoss a multiple of the triplet loss.
 
     Args:
-        margin: In units of x, after the temperature. The authors' .5 by default.
+        margin: In units of x, after the temperature. The authors' .5 by default; their code also
+            tries 5.
     """
 
     def __init__(self, margin=0.5):
-        self.margin = margin
+        self.margin = check_number("margin", margin)
 
     def __call__(self, x):
         return ops.relu(x + self.margin)
+
+    def derivative(self, x):
+        return ops.cast(x > -self.margin, x.dtype)
 
     def get_config(self):
         return {"margin": self.margin}
 
 
-@keras.saving.register_keras_serializable(package="tfrs_croloss")
+@register
+class MultiHinge(Kernel):
+    """φ(x) = Σ_k w_k · max(0, x - m_k): convex, its slope grows by w_k at each margin m_k.
+
+    The authors' composite .1 · relu(x + 5) + relu(x) by default. The multi-margin loss is a mean
+    of this kernel over the negatives' cosines.
+
+    Args:
+        margins: m_k, increasing, in units of x.
+        weights: w_k ≥ 0, one a margin.
+
+    Raises:
+        ValueError: If margins and weights differ in number, there are none, the margins do not
+            increase, or a weight is negative.
+    """
+
+    def __init__(self, margins=(-5.0, 0.0), weights=(0.1, 1.0)):
+        margins = tuple(check_number("margins", margin) for margin in margins)
+        weights = tuple(check_non_negative("weights", weight) for weight in weights)
+        if not margins or len(margins) != len(weights):
+            raise ValueError(
+                "`margins` and `weights` must be of one length, at least 1. Received: "
+                f"margins={margins}, weights={weights}"
+            )
+        if any(not low < high for low, high in itertools.pairwise(margins)):
+            raise ValueError(f"`margins` must increase. Received: margins={margins}")
+        self.margins = margins
+        self.weights = weights
+
+    def __call__(self, x):
+        return sum(weight * ops.relu(x - margin) for margin, weight in self._steps())
+
+    def derivative(self, x):
+        return sum(weight * ops.cast(x > margin, x.dtype) for margin, weight in self._steps())
+
+    def _steps(self):
+        return zip(self.margins, self.weights, strict=True)
+
+    def get_config(self):
+        return {"margins": self.margins, "weights": self.weights}
+
+
+@register
 class Sigmoid(Kernel):
-    """φ(x) = 1 / (1 + e^-x), the closest to a count. The usual φ₁ of the Lambda method."""
+    """φ(x) = σ(x) = 1 / (1 + e^-x), near to a count. The usual φ₁ of the Lambda method."""
 
     def __call__(self, x):
         return ops.sigmoid(x)
 
+    def derivative(self, x):
+        # Not σ(x)·(1 - σ(x)), which loses the digits of large x.
+        return ops.sigmoid(x) * ops.sigmoid(-x)
+
+
+@register
+class SplitSigmoid(Kernel):
+    """φ(x) = σ(below · x) for x < 0 and σ(above · x) for x ≥ 0: two sigmoids that meet at ½.
+
+    The authors' composites σ(-relu(-x)) + σ(relu(x/2)) - ½ by default, and
+    σ(-relu(-x/2)) + σ(relu(x)) - ½ with `below=0.5, above=1.0`.
+
+    Args:
+        below: Slope factor of a negative below the positive, > 0.
+        above: Slope factor of a negative above the positive, > 0.
+
+    Raises:
+        ValueError: If a factor is not positive.
+    """
+
+    def __init__(self, below=1.0, above=0.5):
+        self.below = check_positive("below", below)
+        self.above = check_positive("above", above)
+
+    def __call__(self, x):
+        return ops.sigmoid(self._bent(x))
+
+    def derivative(self, x):
+        bent = self._bent(x)
+        slope = ops.sigmoid(bent) * ops.sigmoid(-bent)
+        return ops.where(x < 0, self.below * slope, self.above * slope)
+
+    def _bent(self, x):
+        return ops.where(x < 0, self.below * x, self.above * x)
+
+    def get_config(self):
+        return {"below": self.below, "above": self.above}
+
+
+@register
+class SigmoidHinge(Kernel):
+    """φ(x) = σ(x) for x < 0 and ½ + slope · x for x ≥ 0.
+
+    The authors' composite σ(-relu(-x)) + relu(x/20) by default: unlike the sigmoid's, its slope
+    does not vanish for negatives far above the positive.
+
+    Args:
+        slope: Slope above the positive, ≥ 0.
+
+    Raises:
+        ValueError: If the slope is negative.
+    """
+
+    def __init__(self, slope=0.05):
+        self.slope = check_non_negative("slope", slope)
+
+    def __call__(self, x):
+        return ops.where(x < 0, ops.sigmoid(x), 0.5 + self.slope * x)
+
+    def derivative(self, x):
+        return ops.where(x < 0, ops.sigmoid(x) * ops.sigmoid(-x), self.slope * ops.ones_like(x))
+
+    def get_config(self):
+        return {"slope": self.slope}
+
+
+@register
+class Step(Kernel):
+    """φ(x) = 1[x > 0], the count itself: a φ₁ of the Lambda method.
+
+    It has no slope, so it serves as `lambda_kernel` alone.
+    """
+
+    def __call__(self, x):
+        return ops.cast(x > 0, x.dtype)
+
+    def derivative(self, x):
+        return ops.zeros_like(x)
+
 
 class FunctionKernel(Kernel):
-    """A kernel from any function of `keras.ops`."""
+    """A kernel from any elementwise function of `keras.ops`; the backend differentiates it."""
 
     def __init__(self, function):
         self.function = function
@@ -93,12 +254,19 @@ class FunctionKernel(Kernel):
     def __call__(self, x):
         return self.function(x)
 
+    def derivative(self, x):
+        return derivative(self.function, x)
+
 
 BY_NAME = {
     "exponential": Exponential,
     "softplus": Softplus,
     "hinge": Hinge,
+    "multi_hinge": MultiHinge,
     "sigmoid": Sigmoid,
+    "split_sigmoid": SplitSigmoid,
+    "sigmoid_hinge": SigmoidHinge,
+    "step": Step,
 }
 
 
@@ -123,9 +291,9 @@ def get(kernel, argument="kernel"):
 def serialize(kernel):
     """The config of a kernel, which `get` takes back.
 
-    A function of the user's own must be registered with
-    `keras.saving.register_keras_serializable` to be found again.
+    Raises:
+        ValueError: If it is a function that a saved model could not find again.
     """
     if isinstance(kernel, FunctionKernel):
-        kernel = kernel.function
+        return serialize_function(kernel.function)
     return keras.saving.serialize_keras_object(kernel)

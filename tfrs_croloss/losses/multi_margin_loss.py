@@ -1,14 +1,15 @@
 """Multi-margin (cosine) loss, and the cosine contrastive loss as its one-margin case."""
 
-import itertools
-
-import keras
+import numpy as np
 from keras import ops
 
-from tfrs_croloss.losses.base import Aggregate, Channel, RetrievalLoss
+from tfrs_croloss.losses.arguments import check_non_negative
+from tfrs_croloss.losses.base import MASKED_SCORE, Aggregate, Channel, RetrievalLoss
+from tfrs_croloss.losses.kernels import MultiHinge
+from tfrs_croloss.losses.registration import register
 
 
-@keras.saving.register_keras_serializable(package="tfrs_croloss")
+@register
 class MultiMarginLoss(RetrievalLoss):
     """Multi-Margin Loss: harder negatives push more, easier ones still push.
 
@@ -55,54 +56,89 @@ class MultiMarginLoss(RetrievalLoss):
         weights,
         positive_weight=1.0,
         negative_weight=1.0,
+        max_positives=1,
         reduction="sum",
         name="multi_margin_loss",
         dtype=None,
     ):
-        super().__init__(reduction=reduction, name=name, dtype=dtype)
-        margins, weights = tuple(margins), tuple(weights)
-        if not margins or len(margins) != len(weights):
+        super().__init__(max_positives, reduction=reduction, name=name, dtype=dtype)
+        self.kernel = MultiHinge(margins, weights)
+        self.positive_weight = check_non_negative("positive_weight", positive_weight)
+        self.negative_weight = check_non_negative("negative_weight", negative_weight)
+
+    @classmethod
+    def from_quantiles(
+        cls, scores, quantiles=(0.5, 0.75, 0.9, 0.97), weights=None, negative_weight=None, **options
+    ):
+        """The loss whose margins lie at quantiles of the negatives' cosines.
+
+        A margin above all cosines does nothing and one below them is a constant push, so where
+        margins belong depends on the data and the model. Take the scores of a model that has been
+        trained, if briefly, by any loss; a new model's cosines are noise. What it gave on two data
+        sets stands in docs/choosing-alpha.md.
+
+        Args:
+            scores: Cosines of queries with their negatives, any shape. Masked ones are left out.
+            quantiles: Where the margins lie, in increasing order between 0 and 1.
+            weights: w_k, one a quantile; equal, and 1 together, by default.
+            negative_weight: w_n. By default 1 / Σ_k w_k · (1 - quantile_k): the negatives of a row
+                then push as much together as its positive pulls.
+            **options: Further arguments of the loss.
+
+        Raises:
+            ValueError: If a quantile is not between 0 and 1, or two margins would be one.
+
+        Example:
+
+        >>> import numpy as np
+        >>> cosines = np.linspace(-1, 1, 201)
+        >>> loss = MultiMarginLoss.from_quantiles(cosines, (0.5, 0.9))
+        >>> [round(margin, 6) for margin in loss.kernel.margins]
+        [0.0, 0.8]
+        >>> round(loss.negative_weight, 4)  # 1 / (.5 · .5 + .5 · .1)
+        3.3333
+        """
+        quantiles = [check_non_negative("quantiles", quantile) for quantile in quantiles]
+        if any(quantile > 1 for quantile in quantiles):
+            raise ValueError(f"`quantiles` must be between 0 and 1. Received: {quantiles}")
+        scores = np.asarray(ops.convert_to_numpy(scores), "float64").ravel()
+        scores = scores[~(scores <= MASKED_SCORE)]
+        if not scores.size or not np.isfinite(scores).all():
             raise ValueError(
-                "`margins` and `weights` must be of one length, at least 1. Received: "
-                f"margins={margins}, weights={weights}"
+                "`scores` must hold finite cosines, masked ones aside. Received: "
+                f"{scores.size} unmasked scores, {np.count_nonzero(~np.isfinite(scores))} of them "
+                "NaN or inf"
             )
-        if any(not low < high for low, high in itertools.pairwise(margins)):
-            raise ValueError(f"`margins` must increase. Received: margins={margins}")
-        for argument, weight in [
-            *(("weights", weight) for weight in weights),
-            ("positive_weight", positive_weight),
-            ("negative_weight", negative_weight),
-        ]:
-            if not weight >= 0:
-                raise ValueError(f"`{argument}` must not be negative. Received: {weight!r}")
-        self.margins = margins
-        self.weights = weights
-        self.positive_weight = positive_weight
-        self.negative_weight = negative_weight
+        margins = np.quantile(scores, quantiles).tolist()
+        if weights is None:
+            weights = [1 / len(margins)] * len(margins)
+        if negative_weight is None:
+            above = [1 - quantile for quantile in quantiles]
+            negative_weight = 1 / float(np.dot(weights, above))
+        return cls(margins, weights, negative_weight=negative_weight, **options)
 
-    def compare(self, negative, positive):
-        steps = zip(self.margins, self.weights, strict=True)
-        return (Channel(sum(weight * ops.relu(negative - margin) for margin, weight in steps)),)
+    def compare(self, negative, row):
+        return (Channel(self.kernel, negative),)
 
-    def aggregate(self, totals, count, positive):
-        shortfall = ops.relu(1 - positive)
+    def aggregate(self, totals, row):
+        shortfall = ops.relu(1 - row.positive)
         return Aggregate(
-            value=self.positive_weight * shortfall + self.negative_weight * totals[0] / count,
-            slopes=(self.negative_weight / count,),
-            positive_slope=-self.positive_weight * ops.cast(shortfall > 0, positive.dtype),
+            value=self.positive_weight * shortfall + self.negative_weight * totals[0] / row.weight,
+            slopes=(self.negative_weight / row.weight,),
+            positive_slope=-self.positive_weight * ops.cast(shortfall > 0, shortfall.dtype),
         )
 
     def get_config(self):
         return {
             **super().get_config(),
-            "margins": self.margins,
-            "weights": self.weights,
+            "margins": self.kernel.margins,
+            "weights": self.kernel.weights,
             "positive_weight": self.positive_weight,
             "negative_weight": self.negative_weight,
         }
 
 
-@keras.saving.register_keras_serializable(package="tfrs_croloss")
+@register
 class CosineContrastiveLoss(MultiMarginLoss):
     """Cosine contrastive loss: the multi-margin loss with one margin.
 
@@ -131,6 +167,7 @@ class CosineContrastiveLoss(MultiMarginLoss):
         self,
         margin,
         negative_weight,
+        max_positives=1,
         reduction="sum",
         name="cosine_contrastive_loss",
         dtype=None,
@@ -139,6 +176,7 @@ class CosineContrastiveLoss(MultiMarginLoss):
             margins=(margin,),
             weights=(1.0,),
             negative_weight=negative_weight,
+            max_positives=max_positives,
             reduction=reduction,
             name=name,
             dtype=dtype,
@@ -148,4 +186,4 @@ class CosineContrastiveLoss(MultiMarginLoss):
         config = super().get_config()
         for inherited in ("margins", "weights", "positive_weight"):
             del config[inherited]
-        return {**config, "margin": self.margins[0]}
+        return {**config, "margin": self.kernel.margins[0]}

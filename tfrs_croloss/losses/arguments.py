@@ -1,0 +1,30 @@
+"""Checks of constructor arguments that losses, kernels and rank weights share."""
+
+import math
+import numbers
+
+import numpy as np
+
+
+def check_number(name, value):
+    """Returns `value` as a plain number, or raises a `ValueError` that names the argument."""
+    return _check(name, value, "a finite number", lambda number: True)
+
+
+def check_non_negative(name, value):
+    """As `check_number`, for 0 and above."""
+    return _check(name, value, "a non-negative number", lambda number: number >= 0)
+
+
+def check_positive(name, value):
+    """As `check_number`, for more than 0."""
+    return _check(name, value, "a positive number", lambda number: number > 0)
+
+
+def _check(name, value, expected, is_valid):
+    if isinstance(value, np.generic):
+        value = value.item()
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not (is_number and math.isfinite(value) and is_valid(value)):
+        raise ValueError(f"`{name}` must be {expected}. Received: {value!r}")
+    return value
