@@ -1,4 +1,4 @@
-"""CROLoss against the formula, its special cases, and what TFRS does to scores."""
+"""CROLoss against the formula, its special cases, and what it is told."""
 
 import itertools
 
@@ -7,47 +7,92 @@ import numpy as np
 import pytest
 
 from tests.losses.gradients import value_and_gradient
-from tests.losses.naive import KERNELS, cro_loss
+from tests.losses.naive import DERIVATIVES, KERNELS, cro_loss, rank_weight
 from tests.losses.scores import ONE_HOT, POSITIVES, SCORES, naive_rows
 from tfrs_croloss import CROLoss
-from tfrs_croloss.losses import Softplus
+from tfrs_croloss.losses import Gamma, LogNormal, Softplus
 
 ALPHAS = (0, 0.5, 0.8, 0.999999, 1, 1.2, 2, 3)
+DIRECTIONS = tuple(DERIVATIVES)
 OPTIONS = list(
-    itertools.product(KERNELS, (None, "sigmoid", "softplus"), (None, 5000), ("unbiased", "scaled"))
+    itertools.product(DIRECTIONS, (None, "sigmoid"), (None, 5000), ("unbiased", "scaled"))
 )
+# Every other kernel as φ₁, once.
+OPTIONS += [("softplus", kernel, 5000, "unbiased") for kernel in KERNELS if kernel != "sigmoid"]
+TOLERANCES = {"float32": 1e-5, "float64": 1e-10}
 
 
-@pytest.mark.parametrize("alpha", ALPHAS)
+@pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize(("kernel", "lambda_kernel", "num_items", "rank_estimate"), OPTIONS)
 def test_value_and_gradient_are_the_formulas(
-    kernel, lambda_kernel, num_items, rank_estimate, alpha
+    kernel, lambda_kernel, num_items, rank_estimate, dtype
 ):
-    options = {
-        "kernel": kernel,
-        "alpha": alpha,
-        "lambda_kernel": lambda_kernel,
-        "temperature": 0.3,
-        "num_items": num_items,
-        "rank_estimate": rank_estimate,
-    }
-    values, gradients = naive_rows(cro_loss, **options)
-    loss = CROLoss(**options, reduction=None, dtype="float32")
-    value, gradient = value_and_gradient(loss, ONE_HOT, SCORES, dtype="float32")
-    np.testing.assert_allclose(value, values, rtol=2e-5, atol=1e-5)
-    np.testing.assert_allclose(gradient, gradients, rtol=1e-4, atol=1e-5 * np.abs(gradients).max())
+    """For every α: elementwise, by ratio, wherever the exact gradient is not 0."""
+    for alpha in ALPHAS:
+        options = {
+            "kernel": kernel,
+            "alpha": alpha,
+            "lambda_kernel": lambda_kernel,
+            "temperature": 0.3,
+            "num_items": num_items,
+            "rank_estimate": rank_estimate,
+        }
+        scores = SCORES.astype(dtype)
+        values, gradients = naive_rows(cro_loss, scores.astype("float64"), **options)
+        loss = CROLoss(**options, reduction=None, dtype=dtype)
+        value, gradient = value_and_gradient(loss, ONE_HOT, scores, dtype=dtype)
+        assert value.dtype == gradient.dtype == dtype
+        tolerance = TOLERANCES[dtype]
+        np.testing.assert_allclose(value, values, rtol=tolerance, atol=tolerance * 1e-2)
+        np.testing.assert_allclose(gradient, gradients, rtol=tolerance, atol=1e-12)
 
 
-@pytest.mark.parametrize("alpha", ALPHAS)
-def test_float64_is_exact(alpha):
-    options = {"kernel": "softplus", "alpha": alpha, "temperature": 0.3, "num_items": 5000}
-    values, gradients = naive_rows(cro_loss, **options)
-    loss = CROLoss(**options, reduction=None, dtype="float64")
-    value, gradient = value_and_gradient(loss, ONE_HOT, SCORES)
-    # The naive α = .999999 loses digits itself: (N+1)^1e-6 - 1.
-    tolerance = 1e-9 if alpha == 0.999999 else 1e-12
-    np.testing.assert_allclose(value, values, rtol=tolerance, atol=1e-12)
-    np.testing.assert_allclose(gradient, gradients, rtol=tolerance, atol=1e-12)
+def slopes(values, step=1e-6):
+    """Central differences of the rows' values in each score, a column at a time."""
+    result = np.zeros_like(SCORES)
+    for column in range(SCORES.shape[1]):
+        moved = step * np.eye(SCORES.shape[1])[column]
+        result[:, column] = (values(SCORES + moved) - values(SCORES - moved)) / (2 * step)
+    return result
+
+
+def assert_gradient_is_the_slope(loss):
+    _, gradient = value_and_gradient(loss, ONE_HOT, SCORES)
+    expected = slopes(lambda scores: value_and_gradient(loss, ONE_HOT, scores)[0])
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("alpha", [0, 0.8, 1, 1.4])
+@pytest.mark.parametrize("kernel", DIRECTIONS)
+def test_gradient_is_the_slope_of_the_value(kernel, alpha):
+    options = {"temperature": 0.3, "num_items": 100, "reduction": None, "dtype": "float64"}
+    assert_gradient_is_the_slope(CROLoss(kernel, alpha, **options))
+
+
+@pytest.mark.parametrize("rank_weight", [LogNormal(5), Gamma()], ids=["log_normal", "gamma"])
+@pytest.mark.parametrize("kernel", ["exponential", "sigmoid"])
+def test_gradient_is_the_slope_of_the_value_with_other_rank_weights(kernel, rank_weight):
+    options = {"num_items": 50, "reduction": None, "dtype": "float64"}
+    assert_gradient_is_the_slope(CROLoss(kernel, rank_weight=rank_weight, **options))
+
+
+@pytest.mark.parametrize("kernel", DIRECTIONS)
+def test_lambda_gradient_is_the_slope_of_the_sum_times_the_frozen_weight(kernel):
+    """The value of the method is no primitive of its gradient; Σφ times the frozen weight is."""
+    loss = CROLoss(kernel, 1.2, lambda_kernel="sigmoid", num_items=100, dtype="float64")
+    _, gradient = value_and_gradient(loss, ONE_HOT, SCORES)
+
+    def sums(name, scores):
+        rows = zip(scores, POSITIVES, strict=True)
+        return np.array(
+            [sum(KERNELS[name](s - row[p]) for s in np.delete(row, p)) for row, p in rows]
+        )
+
+    ratio = 100 / (SCORES.shape[1] - 1)
+    ranks = 1 + ratio * sums("sigmoid", SCORES)
+    frozen = np.array([ratio * rank_weight(rank, 1.2, 100) for rank in ranks])
+    expected = slopes(lambda scores: frozen * sums(kernel, scores))
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-7)
 
 
 def test_exponential_with_alpha_1_is_the_softmax_cross_entropy():
@@ -77,7 +122,7 @@ def test_alpha_0_is_a_multiple_of_the_pairwise_loss(kernel, pairwise):
     np.testing.assert_allclose(float(actual), factor * expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", DIRECTIONS)
 def test_lambda_with_one_kernel_is_the_plain_loss(kernel):
     plain = value_and_gradient(CROLoss(kernel, alpha=1.3), ONE_HOT, SCORES, dtype="float32")
     twice = value_and_gradient(
@@ -87,55 +132,98 @@ def test_lambda_with_one_kernel_is_the_plain_loss(kernel):
     np.testing.assert_allclose(twice[1], plain[1], rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("mask", [-3.4e36, -np.inf])
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_masked_scores_are_absent(kernel, mask):
-    masked = np.concatenate([SCORES, np.full([len(SCORES), 4], mask)], axis=1)
-    labels = np.pad(ONE_HOT, [(0, 0), (0, 4)])
-    loss = CROLoss(kernel, alpha=1.4)
+def test_lambda_reports_the_rank_by_its_own_kernel():
+    plain = CROLoss("sigmoid", alpha=1.3, num_items=100)
+    lambda_ = CROLoss("exponential", alpha=1.3, num_items=100, lambda_kernel="sigmoid")
+    assert float(lambda_(ONE_HOT, SCORES)) == float(plain(ONE_HOT, SCORES))
+
+
+def test_steps_count_the_rank():
+    """φ₁ = 1[x > 0] reports W_α of the rank itself."""
+    loss = CROLoss(alpha=1.0, lambda_kernel="step", reduction=None)
+    ranks = [(row >= row[p]).sum() for row, p in zip(SCORES, POSITIVES, strict=True)]
     value, gradient = value_and_gradient(loss, ONE_HOT, SCORES, dtype="float32")
-    with_mask, gradient_with_mask = value_and_gradient(loss, labels, masked, dtype="float32")
-    np.testing.assert_allclose(with_mask, value, rtol=1e-6)
-    np.testing.assert_allclose(gradient_with_mask[:, :-4], gradient, rtol=1e-5, atol=1e-7)
-    assert (gradient_with_mask[:, -4:] == 0).all()
+    np.testing.assert_allclose(value, np.log(ranks), rtol=1e-6)
+    assert (gradient != 0).all()
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_order_of_the_candidates_does_not_matter(kernel):
-    order = np.random.default_rng(1).permutation(SCORES.shape[1])
-    loss = CROLoss(kernel, alpha=0.7, lambda_kernel="sigmoid")
-    value, gradient = value_and_gradient(loss, ONE_HOT, SCORES, dtype="float32")
-    permuted = value_and_gradient(loss, ONE_HOT[:, order], SCORES[:, order], dtype="float32")
-    np.testing.assert_allclose(permuted[0], value, rtol=1e-5)
-    np.testing.assert_allclose(permuted[1], gradient[:, order], rtol=1e-4, atol=1e-6)
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_the_worst_rank_costs_the_logarithm_of_the_catalogue(alpha):
+    """A positive below all of M negatives, at a sharp temperature, stands at N + 1."""
+    scores = np.where(ONE_HOT > 0, -1.0, 1.0)
+    loss = CROLoss("sigmoid", alpha, temperature=0.01, num_items=5000, reduction=None)
+    value, _ = value_and_gradient(loss, ONE_HOT, scores, dtype="float32")
+    np.testing.assert_allclose(value, np.log(5001), rtol=1e-5)
+    best, _ = value_and_gradient(loss, ONE_HOT, -scores, dtype="float32")
+    np.testing.assert_allclose(best, 0, atol=1e-6)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+def test_items_of_the_catalogue_default_to_the_rows_own_negatives():
+    given = CROLoss(alpha=1.4, num_items=SCORES.shape[1] - 1)
+    assert float(CROLoss(alpha=1.4)(ONE_HOT, SCORES)) == float(given(ONE_HOT, SCORES))
+
+
+@pytest.mark.parametrize("alpha", [0, 0.8, 1, 1.4, 3])
+@pytest.mark.parametrize("lambda_kernel", [None, "sigmoid", "exponential"])
+@pytest.mark.parametrize("kernel", DIRECTIONS)
+def test_scores_of_any_size_stay_finite(kernel, lambda_kernel, alpha):
+    loss = CROLoss(kernel, alpha, lambda_kernel, num_items=10**6, reduction=None)
+    for size in (1e4, 1e2, 1e-4, 0.0):
+        for scores in (size * SCORES, size * np.sign(SCORES)):
+            value, gradient = value_and_gradient(loss, ONE_HOT, scores, dtype="float32")
+            assert np.isfinite(value).all()
+            assert np.isfinite(gradient).all()
+
+
 @pytest.mark.parametrize("alpha", [0, 0.8, 1, 1.4])
-def test_large_scores_stay_finite(kernel, alpha):
-    loss = CROLoss(kernel, alpha=alpha, lambda_kernel="sigmoid" if alpha == 1.4 else None)
-    value, gradient = value_and_gradient(loss, ONE_HOT, 1e4 * SCORES, dtype="float32")
-    assert np.isfinite(value)
-    assert np.isfinite(gradient).all()
+def test_large_differences_are_exact_where_float32_holds_them(alpha):
+    """Exponentials of differences up to ±60, against the formula."""
+    scores = 30 * SCORES
+    options = {"kernel": "exponential", "alpha": alpha, "num_items": 1000}
+    values, gradients = naive_rows(cro_loss, scores.astype("float32").astype("float64"), **options)
+    loss = CROLoss(**options, reduction=None)
+    value, gradient = value_and_gradient(loss, ONE_HOT, scores, dtype="float32")
+    np.testing.assert_allclose(value, values, rtol=1e-4)
+    np.testing.assert_allclose(gradient, gradients, rtol=2e-4, atol=1e-12)
 
 
 def test_functions_and_classes_are_kernels():
-    class_value = CROLoss("softplus", alpha=1.2)(ONE_HOT, SCORES)
+    class_value = value_and_gradient(CROLoss("softplus", 1.2), ONE_HOT, SCORES, dtype="float32")
     for kernel in (keras.ops.softplus, Softplus, Softplus()):
-        assert float(CROLoss(kernel, alpha=1.2)(ONE_HOT, SCORES)) == float(class_value)
+        other = value_and_gradient(CROLoss(kernel, 1.2), ONE_HOT, SCORES, dtype="float32")
+        np.testing.assert_allclose(other[0], class_value[0], rtol=1e-6)
+        np.testing.assert_allclose(other[1], class_value[1], rtol=1e-5)
+
+
+def test_for_top_n_places_the_median():
+    loss = CROLoss.for_top_n(22, num_items=367_983, lambda_kernel="sigmoid", temperature=0.2)
+    # Of p(n) ∝ n^-1.2 on 1 ≤ n ≤ 367,984, the half lies below 22.
+    np.testing.assert_allclose(loss.rank_weight.alpha, 1.2, atol=0.005)
+    assert (loss.num_items, loss.temperature) == (367_983, 0.2)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kernel": "gauss"}, "exponential, softplus, hinge, sigmoid.*Received: 'gauss'"),
+        ({"kernel": "gauss"}, "exponential, softplus, hinge.*sigmoid.*Received: 'gauss'"),
+        ({"kernel": "step"}, "`kernel` must have a slope.*`lambda_kernel`"),
         ({"lambda_kernel": 3}, "`lambda_kernel` must be one of.*Received: 3"),
         ({"alpha": -1}, "`alpha` must be a non-negative number. Received: -1"),
+        ({"alpha": None}, "`alpha` must be a non-negative number. Received: None"),
+        ({"alpha": 2, "rank_weight": "gamma"}, "exclude each other. Received: alpha=2"),
+        ({"rank_weight": "normal"}, "`rank_weight` must be one of power_law.*Received: 'normal'"),
         ({"temperature": 0}, "`temperature` must be a positive number. Received: 0"),
-        ({"num_items": 0}, "`num_items` must be None or positive. Received: 0"),
+        ({"temperature": "x"}, "`temperature` must be a positive number. Received: 'x'"),
+        ({"num_items": 0}, "`num_items` must be a positive number. Received: 0"),
         ({"rank_estimate": "biased"}, "must be 'unbiased' or 'scaled'. Received: 'biased'"),
+        ({"max_positives": 0}, "`max_positives` must be a positive number. Received: 0"),
     ],
 )
 def test_wrong_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         CROLoss(**options)
+
+
+def test_for_top_n_refuses_more_than_half_of_the_catalogue():
+    with pytest.raises(ValueError, match="`n` must be.*num_items=100.*Give `alpha`"):
+        CROLoss.for_top_n(51, num_items=100)

@@ -22,16 +22,18 @@ WIDE = {
 }
 
 
-@pytest.mark.parametrize("options", [AUTHORS_YELP, WIDE])
-def test_value_and_gradient_are_the_formulas(options):
-    scores = SCORES.copy()
-    scores[0, POSITIVES[0]] = 1.2  # beyond a cosine: no loss on the positive, and no slope
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-10)])
+@pytest.mark.parametrize("options", [AUTHORS_YELP, WIDE], ids=["yelp", "wide"])
+def test_value_and_gradient_are_the_formulas(options, dtype, tolerance):
+    scores = SCORES.astype(dtype).astype("float64")
+    scores[0, POSITIVES[0]] = 1.001  # beyond a cosine: no loss on the positive, and no slope
     scores[1, 4:7] = -3.4e36
     values, gradients = naive_rows(multi_margin_loss, scores, **options)
-    loss = MultiMarginLoss(**options, reduction=None)
-    value, gradient = value_and_gradient(loss, ONE_HOT, scores, dtype="float32")
-    np.testing.assert_allclose(value, values, rtol=1e-5)
-    np.testing.assert_allclose(gradient, gradients, rtol=1e-5, atol=1e-6)
+    loss = MultiMarginLoss(**options, reduction=None, dtype=dtype)
+    value, gradient = value_and_gradient(loss, ONE_HOT, scores, dtype=dtype)
+    assert value.dtype == gradient.dtype == dtype
+    np.testing.assert_allclose(value, values, rtol=tolerance)
+    np.testing.assert_allclose(gradient, gradients, rtol=tolerance, atol=1e-12)
 
 
 def test_one_margin_is_the_cosine_contrastive_loss():
@@ -44,19 +46,54 @@ def test_one_margin_is_the_cosine_contrastive_loss():
     np.testing.assert_allclose(float(loss(ONE_HOT, SCORES)), expected, rtol=1e-6)
 
 
+def test_quantiles_of_the_cosines_are_the_margins_and_balance_the_push():
+    cosines = np.random.default_rng(0).uniform(-1, 1, [40, 50]).astype("float32")
+    masked = np.concatenate([cosines, np.full([40, 3], -3.4e36, "float32")], axis=1)
+    loss = MultiMarginLoss.from_quantiles(masked, (0.5, 0.9), (1.0, 3.0), positive_weight=2.0)
+    expected = sorted(cosines.ravel())
+    for margin, place in zip(loss.kernel.margins, (0.5, 0.9), strict=True):
+        np.testing.assert_allclose(margin, expected[int(place * 1999)], atol=2e-3)
+    assert (loss.kernel.weights, loss.positive_weight) == ((1.0, 3.0), 2.0)
+    # On those very cosines the negatives of a row push as much together as a positive of weight 1.
+    scores = np.concatenate([np.zeros([40, 1]), cosines], axis=1)
+    _, gradient = value_and_gradient(loss, np.eye(1, 51).repeat(40, 0), scores, dtype="float32")
+    np.testing.assert_allclose(gradient[:, 1:].sum(), 40, rtol=1e-2)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"margins": (0.1,), "weights": (1.0, 2.0)}, "of one length"),
         ({"margins": (), "weights": ()}, "of one length"),
         ({"margins": (0.5, 0.2), "weights": (1.0, 2.0)}, "`margins` must increase"),
-        ({"margins": (0.5,), "weights": (-1.0,)}, "`weights` must not be negative. Received: -1"),
+        (
+            {"margins": (0.5,), "weights": (-1.0,)},
+            "`weights` must be a non-negative number. Received: -1",
+        ),
         (
             {"margins": (0.5,), "weights": (1.0,), "negative_weight": -2},
-            "`negative_weight` must not be negative. Received: -2",
+            "`negative_weight` must be a non-negative number. Received: -2",
+        ),
+        (
+            {"margins": (0.5,), "weights": (1.0,), "positive_weight": float("nan")},
+            "`positive_weight` must be a non-negative number. Received: nan",
         ),
     ],
 )
 def test_wrong_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         MultiMarginLoss(**options)
+
+
+@pytest.mark.parametrize(
+    ("scores", "quantiles", "message"),
+    [
+        ([0.1, np.nan], (0.5,), "`scores` must hold finite cosines.*1 of them NaN"),
+        ([-3.4e36], (0.5,), "`scores` must hold finite cosines.*0 unmasked"),
+        ([0.1, 0.2], (0.5, 1.5), "`quantiles` must be between 0 and 1"),
+        ([0.1, 0.1], (0.5, 0.9), "`margins` must increase"),
+    ],
+)
+def test_wrong_quantiles_are_named(scores, quantiles, message):
+    with pytest.raises(ValueError, match=message):
+        MultiMarginLoss.from_quantiles(np.array(scores), quantiles)

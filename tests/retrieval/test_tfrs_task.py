@@ -1,5 +1,7 @@
 """The losses inside the real `tfrs.tasks.Retrieval`, with each thing it does to scores."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -22,19 +24,23 @@ QUERIES, CANDIDATES = unit(B, DIM), unit(B + EXTRA, DIM)
 IDS = np.array([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9])
 MML = {"margins": (-0.2, 0.3), "weights": (0.5, 1.0), "negative_weight": 3.0}
 CRO = {"kernel": "softplus", "alpha": 1.3, "temperature": 0.5}
+LAMBDA = {"kernel": "exponential", "lambda_kernel": "sigmoid", "num_items": 1000}
 LOSSES = {
-    "cro": (CROLoss(**CRO), lambda s, p: naive.cro_loss(s, p, **CRO)[0]),
+    "cro": (CROLoss(**CRO), lambda s, p: naive.cro_loss(s, p, **CRO)),
+    "lambda": (CROLoss(**LAMBDA), lambda s, p: naive.cro_loss(s, p, **LAMBDA)),
     "mml": (
         MultiMarginLoss(**MML),
-        lambda s, p: naive.multi_margin_loss(s, p, positive_weight=1.0, **MML)[0],
+        lambda s, p: naive.multi_margin_loss(s, p, positive_weight=1.0, **MML),
     ),
 }
 each_loss = pytest.mark.parametrize("name", LOSSES)
+# A temperature and log-Q take scores out of a cosine's range on purpose here.
+pytestmark = pytest.mark.filterwarnings("ignore:MultiMarginLoss takes cosines")
 
 
 def expected(name, scores, weights=None):
     weights = np.ones(B) if weights is None else weights
-    by_row = [LOSSES[name][1](scores[i].tolist(), i) for i in range(B)]
+    by_row = [LOSSES[name][1](scores[i].tolist(), i)[0] for i in range(B)]
     return float(np.dot(weights, by_row))
 
 
@@ -117,6 +123,104 @@ def test_in_a_graph_of_unknown_batch_size_and_under_xla(name):
     eager = task(QUERIES, CANDIDATES, compute_metrics=False)
     for function in (graph, compiled):
         np.testing.assert_allclose(function(QUERIES, CANDIDATES), eager, rtol=1e-5)
+
+
+TASK_OPTIONS = {
+    "temperature": 0.7,
+    "num_hard_negatives": 4,
+    "remove_accidental_hits": True,
+}
+SWITCHES = [*TASK_OPTIONS, "sampling", "mask", "weights", "heads"]
+
+
+@each_loss
+@pytest.mark.parametrize(
+    "on",
+    [set(), *map(set, itertools.combinations(SWITCHES, 2)), set(SWITCHES)],
+    ids=lambda on: "all" if len(on) == len(SWITCHES) else "+".join(sorted(on)) or "none",
+)
+def test_options_together_in_value_and_gradient(name, on):
+    """As TFRS orders them: temperature, log-Q, accidental hits, mask, hard negatives."""
+    random = np.random.default_rng(1)
+    queries = unit(B, 3, DIM) if "heads" in on else QUERIES
+    probability = random.uniform(0.01, 1, B + EXTRA).astype("float32")
+    weights = random.uniform(size=B).astype("float32") if "weights" in on else np.ones(B, "float32")
+    keep = (random.uniform(size=[B, B + EXTRA]) < 0.8) | np.eye(B, B + EXTRA, dtype=bool)
+    task = tfrs.tasks.Retrieval(
+        loss=LOSSES[name][0], **{key: TASK_OPTIONS[key] for key in on & TASK_OPTIONS.keys()}
+    )
+
+    by_head = np.einsum("qhd,cd->qhc", queries.reshape(B, -1, DIM), CANDIDATES).astype("float64")
+    head, scores = by_head.argmax(axis=1), by_head.max(axis=1)
+    divisor = TASK_OPTIONS["temperature"] if "temperature" in on else 1.0
+    scores = scores / divisor
+    if "sampling" in on:
+        scores -= np.log(probability)
+    for i, j in np.ndindex(*scores.shape):
+        hit = "remove_accidental_hits" in on and i != j and IDS[i] == IDS[j]
+        if hit or ("mask" in on and not keep[i, j]):
+            scores[i, j] = -np.inf
+    if "num_hard_negatives" in on:
+        for i in range(B):
+            hardest = sorted((j for j in range(B + EXTRA) if j != i), key=lambda j: -scores[i, j])
+            scores[i, hardest[TASK_OPTIONS["num_hard_negatives"] :]] = -np.inf
+    rows = [LOSSES[name][1](scores[i].tolist(), i) for i in range(B)]
+    by_query = np.zeros_like(queries.reshape(B, -1, DIM), "float64")
+    for i, j in np.ndindex(*scores.shape):
+        slope = weights[i] * rows[i][1][j] / divisor
+        by_query[i, head[i, j]] += slope * CANDIDATES[j]
+
+    given = tf.constant(queries)
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        actual = task(
+            given,
+            CANDIDATES,
+            sample_weight=weights if "weights" in on else None,
+            candidate_ids=tf.constant(IDS),
+            candidate_sampling_probability=probability if "sampling" in on else None,
+            score_mask=keep if "mask" in on else None,
+            compute_metrics=False,
+        )
+    np.testing.assert_allclose(actual, weights @ [value for value, _ in rows], rtol=1e-5)
+    gradient = tf.reshape(tape.gradient(actual, given), by_query.shape)
+    np.testing.assert_allclose(gradient, by_query, rtol=1e-4, atol=1e-5)
+
+
+@each_loss
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_mixed_precision_policies(name, half):
+    """In what TFRS's own task can do with them: float16 fails there with accidental hits."""
+    queries, candidates = (tf.cast(x, half) for x in (QUERIES, CANDIDATES))
+    tf_keras.mixed_precision.set_global_policy(f"mixed_{half}")
+    try:
+        task = tfrs.tasks.Retrieval(
+            loss=LOSSES[name][0], remove_accidental_hits=half == "bfloat16", temperature=0.5
+        )
+        with tf.GradientTape() as tape:
+            tape.watch(queries)
+            actual = task(
+                queries, candidates, candidate_ids=tf.constant(IDS), compute_metrics=False
+            )
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
+    assert actual.dtype == tf.float32
+    gradient = tape.gradient(actual, queries)
+    assert gradient.dtype == queries.dtype
+    assert np.isfinite(tf.cast(gradient, tf.float32)).all()
+    scores = tf.cast(tf.matmul(queries, candidates, transpose_b=True) / 0.5, tf.float64).numpy()
+    if half == "bfloat16":
+        scores[np.equal.outer(IDS[:B], IDS) & ~np.eye(B, B + EXTRA, dtype=bool)] = -np.inf
+    np.testing.assert_allclose(actual, expected(name, scores), rtol=1e-4)
+
+
+@each_loss
+def test_an_eager_call_refuses_nan_embeddings(name):
+    task = tfrs.tasks.Retrieval(loss=LOSSES[name][0])
+    queries = QUERIES.copy()
+    queries[2, 1] = np.nan
+    with pytest.raises(ValueError, match="`y_pred` must hold finite scores"):
+        task(queries, CANDIDATES, compute_metrics=False)
 
 
 class TutorialModel(tfrs.Model):

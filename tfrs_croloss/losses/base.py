@@ -111,7 +111,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
     0.2
     """
 
-    # Whether scores are meant to lie in [-1, 1].
+    # Whether the scores are meant to be cosines.
     takes_cosines = False
 
     def __init__(self, max_positives=1, reduction="sum", name=None, dtype=None):

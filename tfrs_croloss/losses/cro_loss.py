@@ -109,7 +109,7 @@ class CROLoss(RetrievalLoss):
     >>> probability = np.array([0.2, 0.05, 0.01])
     >>> weight = 1 / (2 * probability)  # two negatives a row
     >>> round(float(loss(y_true, y_pred, candidate_weight=weight)), 4)
-    3.0104
+    2.495
 
     In a TFRS task, in place of its softmax, and in Keras:
 

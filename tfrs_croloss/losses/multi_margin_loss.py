@@ -50,6 +50,8 @@ class MultiMarginLoss(RetrievalLoss):
     4.2
     """
 
+    takes_cosines = True
+
     def __init__(
         self,
         margins,

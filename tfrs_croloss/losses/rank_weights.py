@@ -165,9 +165,10 @@ class LogNormal(RankWeight):
 
     >>> from tfrs_croloss import CROLoss
     >>> from tfrs_croloss.losses import LogNormal
-    >>> loss = CROLoss(rank_weight=LogNormal(n=50, spread=1.5), num_items=9066)
-    >>> round(float(loss([[1, 0, 0]], [[0.2, 0.5, 0.1]])), 3)
-    8.996
+    >>> weight = LogNormal(n=50, spread=1.5)
+    >>> loss = CROLoss(lambda_kernel="step", rank_weight=weight, num_items=99)
+    >>> round(float(loss([[1, 0, 0, 0]], [[0.5, 0.8, 0.1, 0.2]])), 3)  # r = 1 + 99/3 · 1
+    2.694
     """
 
     def __init__(self, n, spread=1.5):
