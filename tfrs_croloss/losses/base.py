@@ -220,10 +220,9 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         present = ops.logical_not(scores <= MASKED_SCORE)
         is_positive = ops.cast(ops.logical_and(labels > 0, present), scores.dtype)
         is_negative = ops.logical_and(labels <= 0, present)
-        is_weighted = weight is not None
-        weight = ops.where(is_negative, weight if is_weighted else 1.0, 0.0)
-        weight = ops.cast(weight, scores.dtype)
-        has_negative = ops.any(weight > 0, axis=1, keepdims=True)
+        if weight is not None:
+            is_negative = ops.logical_and(is_negative, ops.logical_not(weight <= 0))
+        has_negative = ops.any(is_negative, axis=1, keepdims=True)
 
         slots = min(self.max_positives, scores.shape[1] or self.max_positives)
         found, columns = ops.top_k(is_positive, slots)
@@ -234,51 +233,55 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
 
         losses, gradient = 0.0, 0.0
         for slot in range(slots):
-            positive = positives[:, slot : slot + 1]
+            column, positive, row_weight = (
+                x[:, slot : slot + 1] for x in (columns, positives, share)
+            )
             value, by_negative, by_positive = self.value_and_slopes(
                 # Where a candidate is no negative, a score that any kernel can take.
-                ops.where(weight > 0, scores, positive),
+                ops.where(is_negative, scores, positive),
                 positive,
+                is_negative,
                 weight,
-                share[:, slot : slot + 1],
-                is_weighted,
+                row_weight,
             )
-            at_positive = ops.arange(ops.shape(scores)[1]) == columns[:, slot : slot + 1]
+            at_positive = ops.arange(ops.shape(scores)[1]) == column
             losses += value
-            gradient += by_negative + ops.where(at_positive, by_positive, 0)
+            gradient += ops.where(at_positive, by_positive, by_negative)
         return ops.squeeze(losses, axis=1), gradient
 
-    def value_and_slopes(self, negative, positive, weight, row_weight, is_weighted):
+    def value_and_slopes(self, negative, positive, is_negative, weight, row_weight):
         """The loss of each row and its slopes, for one positive a row.
 
         The one place where `compare` and `aggregate` meet: the same over a whole score matrix,
         over a block of it, or over the candidates of all replicas.
 
         Args:
-            negative: Scores `[num_queries, num_candidates]`, finite at masked candidates too.
+            negative: Scores `[num_queries, num_candidates]`, finite at other candidates too.
             positive: Scores `[num_queries, 1]`.
-            weight: v_j `[num_queries, num_candidates]`, 0 at candidates that are no negatives.
-            row_weight: `[num_queries, 1]`, a factor of the results. Where it is 0 they are.
-            is_weighted: Whether `weight` are weights of candidates, or just 1 for each negative.
+            is_negative: Which candidates are negatives, bool `[num_queries, num_candidates]`.
+            weight: v_j of the candidates, of a shape that broadcasts, or None.
+            row_weight: A factor of the results, `[num_queries, 1]`. Where it is 0, so are they.
 
         Returns:
-            The losses `[num_queries, 1]`, ∂loss/∂s_j `[num_queries, num_candidates]` and
-            ∂loss/∂s⁺ `[num_queries, 1]`.
+            The losses `[num_queries, 1]`, ∂loss/∂s_j `[num_queries, num_candidates]`, 0 at
+            candidates that are no negatives, and ∂loss/∂s⁺ `[num_queries, 1]`.
         """
-        weight_sum = ops.sum(weight, axis=1, keepdims=True)
-        count = weight_sum
-        if is_weighted:
-            count = ops.sum(ops.cast(weight > 0, weight.dtype), axis=1, keepdims=True)
         # A row of none has a `row_weight` of 0; here it only has to stay finite.
+        count = ops.sum(ops.cast(is_negative, positive.dtype), axis=1, keepdims=True)
         count = ops.where(count > 0, count, 1)
-        weight_sum = ops.where(weight_sum > 0, weight_sum, 1)
-        # A factor common to the row is kept out of the matrix.
-        scale = ops.ones_like(count) if is_weighted else self.default_weight(count)
-        row = Row(positive, count, scale * weight_sum)
+        if weight is None:
+            # A factor common to the row is kept out of the matrix.
+            scale = self.default_weight(count)
+            weight_sum = scale * count
+        else:
+            scale = ops.ones_like(count)
+            weight_sum = ops.sum(ops.where(is_negative, weight, 0), axis=1, keepdims=True)
+            weight_sum = ops.where(weight_sum > 0, weight_sum, 1)
+        row = Row(positive, count, weight_sum)
 
         channels = self.compare(negative, row)
-        totals = [_total(channel, weight, scale) for channel in channels]
-        value, slopes, positive_slope = self.aggregate(tuple(totals), row)
+        totals = tuple(_total(channel, is_negative, weight, scale) for channel in channels)
+        value, slopes, positive_slope = self.aggregate(totals, row)
 
         def weighed(x):
             return ops.where(row_weight != 0, row_weight * x, 0)
@@ -287,36 +290,42 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         for channel, total, slope in zip(channels, totals, slopes, strict=True):
             if slope is None:
                 continue
-            slope = weighed(slope)
-            pull = _derivative(channel, weight, scale, total)
-            by_negative += slope * channel.slope * pull
+            by_x = _slopes(channel, is_negative, weight, scale, total, weighed(slope))
+            by_negative += channel.slope * by_x
             if channel.positive_slope is not None:
-                pull = ops.sum(pull, axis=1, keepdims=True)
-                by_positive += slope * channel.positive_slope * pull
+                by_positive += channel.positive_slope * ops.sum(by_x, axis=1, keepdims=True)
         return weighed(value), by_negative, by_positive
 
 
-def _total(channel, weight, scale):
+def _total(channel, is_negative, weight, scale):
     """Σ_j v_j · φ(x_j) of each row, or its logarithm; `[num_queries, 1]`."""
     if isinstance(channel.kernel, LogKernel):
-        values = _log_values(channel, weight)
+        values = _log_values(channel, is_negative, weight)
         return ops.log(scale) + ops.logsumexp(values, axis=1, keepdims=True)
-    return scale * ops.sum(weight * channel.kernel(channel.x), axis=1, keepdims=True)
+    values = _weighed(channel.kernel(channel.x), is_negative, weight)
+    return scale * ops.sum(values, axis=1, keepdims=True)
 
 
-def _derivative(channel, weight, scale, total):
-    """The derivative of `_total` in each x_j."""
+def _slopes(channel, is_negative, weight, scale, total, slope):
+    """The slope `[num_queries, 1]` in the total, passed on to each x_j."""
     if isinstance(channel.kernel, LogKernel):
-        share = ops.exp(_log_values(channel, weight) - (total - ops.log(scale)))
-        return share * channel.kernel.log_derivative(channel.x)
-    return scale * (weight * channel.kernel.derivative(channel.x))
+        share = ops.exp(_log_values(channel, is_negative, weight) - (total - ops.log(scale)))
+        return slope * share * channel.kernel.log_derivative(channel.x)
+    return slope * scale * _weighed(channel.kernel.derivative(channel.x), is_negative, weight)
 
 
-def _log_values(channel, weight):
-    """ln(v_j · φ(x_j)), and next to nothing where v_j is 0."""
-    log_weight = ops.log(ops.where(weight > 0, weight, 1))
+def _weighed(values, is_negative, weight):
+    """v_j times the values, 0 at candidates that are no negatives."""
+    return ops.where(is_negative, values if weight is None else weight * values, 0)
+
+
+def _log_values(channel, is_negative, weight):
+    """ln(v_j · φ(x_j)), and next to nothing at candidates that are no negatives."""
+    values = channel.kernel.log(channel.x)
+    if weight is not None:
+        values = values + ops.log(ops.where(weight > 0, weight, 1))
     # Not -inf: a row of nothing else would have a NaN total.
-    return ops.where(weight > 0, channel.kernel.log(channel.x) + log_weight, MASKED_SCORE)
+    return ops.where(is_negative, values, MASKED_SCORE)
 
 
 def _check_shapes(y_true, y_pred):
