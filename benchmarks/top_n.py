@@ -27,14 +27,22 @@ import matplotlib.pyplot as plt
 
 TOP_N = (20, 50, 100, 200)
 FIXED_ALPHAS = (0.8, 1.0, 1.2, 1.4)
-# The author's margins for Gowalla, and a set that suits wide cosines.
+# The author's settings for Gowalla and for Yelp18.
 FIXED_MARGINS = {
-    "MML (.7, .8, .9)": {"margins": (0.7, 0.8, 0.9), "weights": (0.1, 0.15, 0.75)},
-    "MML (0, .2, .4)": {"margins": (0.0, 0.2, 0.4), "weights": (0.2, 0.3, 0.5)},
+    "MML (.7, .8, .9), 700": {
+        "margins": (0.7, 0.8, 0.9),
+        "weights": (0.1, 0.15, 0.75),
+        "negative_weight": 700.0,
+    },
+    "MML (.6, .7, .8, .9), 400": {
+        "margins": (0.6, 0.7, 0.8, 0.9),
+        "weights": (0.05, 0.15, 0.2, 0.6),
+        "negative_weight": 400.0,
+    },
 }
 
 
-def settings_of(num_items, temperature, negative_weight):
+def settings_of(num_items, temperature):
     """Functions from negatives' cosines to a loss, by name; most do not look at them."""
 
     def cro(**options):
@@ -50,10 +58,11 @@ def settings_of(num_items, temperature, negative_weight):
         )
         settings[f"LogNormal({n})"] = lambda _, n=n: cro(rank_weight=LogNormal(n), **sized)
     for name, margins in FIXED_MARGINS.items():
-        settings[name] = lambda _, m=margins: MultiMarginLoss(**m, negative_weight=negative_weight)
-    settings["MML from_quantiles"] = lambda cosines: MultiMarginLoss.from_quantiles(
-        cosines, negative_weight=negative_weight
-    )
+        settings[name] = lambda _, m=margins: MultiMarginLoss(**m)
+    for push in (1.0, 0.5):
+        settings[f"MML from_quantiles, push {push}"] = lambda cosines, push=push: (
+            MultiMarginLoss.from_quantiles(cosines, push=push)
+        )
     return settings
 
 
@@ -107,13 +116,13 @@ def measure(run: Config, output: Path, seeds: int = 3, only: list[str] | None = 
 
     Args:
         run: Data, model and training, as of `python -m pipelines train`; its temperature is
-            that of all CROLosses, its negative weight that of the multi-margin losses.
+            that of all CROLosses.
         output: Path of the results, without an ending; writes .jsonl, .md and .png.
         seeds: Number of seeds, from 0.
         only: Names of the settings to measure; all by default.
     """
     data = load_data(run)
-    settings = settings_of(len(data.items), run.temperature, run.negative_weight)
+    settings = settings_of(len(data.items), run.temperature)
     names = only or list(settings)
     log = output.with_suffix(".jsonl")
     log.parent.mkdir(parents=True, exist_ok=True)

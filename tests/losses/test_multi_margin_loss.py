@@ -49,12 +49,14 @@ def test_one_margin_is_the_cosine_contrastive_loss():
 def test_quantiles_of_the_cosines_are_the_margins_and_balance_the_push():
     cosines = np.random.default_rng(0).uniform(-1, 1, [40, 50]).astype("float32")
     masked = np.concatenate([cosines, np.full([40, 3], -3.4e36, "float32")], axis=1)
-    loss = MultiMarginLoss.from_quantiles(masked, (0.5, 0.9), (1.0, 3.0), positive_weight=2.0)
+    loss = MultiMarginLoss.from_quantiles(
+        masked, (0.5, 0.9), (1.0, 3.0), push=0.5, positive_weight=2.0
+    )
     expected = sorted(cosines.ravel())
     for margin, place in zip(loss.kernel.margins, (0.5, 0.9), strict=True):
         np.testing.assert_allclose(margin, expected[int(place * 1999)], atol=2e-3)
     assert (loss.kernel.weights, loss.positive_weight) == ((1.0, 3.0), 2.0)
-    # On those very cosines the negatives of a row push as much together as a positive of weight 1.
+    # On those very cosines a row's negatives together push as much as .5 times the positive's 2.
     scores = np.concatenate([np.zeros([40, 1]), cosines], axis=1)
     _, gradient = value_and_gradient(loss, np.eye(1, 51).repeat(40, 0), scores, dtype="float32")
     np.testing.assert_allclose(gradient[:, 1:].sum(), 40, rtol=1e-2)
@@ -92,6 +94,7 @@ def test_wrong_arguments_are_named(options, message):
         ([-3.4e36], (0.5,), "`scores` must hold finite cosines.*0 unmasked"),
         ([0.1, 0.2], (0.5, 1.5), "`quantiles` must be between 0 and 1"),
         ([0.1, 0.1], (0.5, 0.9), "`margins` must increase"),
+        ([0.1, 0.2], (1.0,), "`quantiles` must leave negatives above a margin"),
     ],
 )
 def test_wrong_quantiles_are_named(scores, quantiles, message):

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from tfrs_croloss.losses.arguments import check_non_negative
+from tfrs_croloss.losses.arguments import check_non_negative, check_positive
 from tfrs_croloss.losses.base import MASKED_SCORE, Aggregate, Channel, RetrievalLoss
 from tfrs_croloss.losses.kernels import MultiHinge
 from tfrs_croloss.losses.registration import register
@@ -69,9 +69,7 @@ class MultiMarginLoss(RetrievalLoss):
         self.negative_weight = check_non_negative("negative_weight", negative_weight)
 
     @classmethod
-    def from_quantiles(
-        cls, scores, quantiles=(0.5, 0.75, 0.9, 0.97), weights=None, negative_weight=None, **options
-    ):
+    def from_quantiles(cls, scores, quantiles=(0.25, 0.5, 0.75), weights=None, push=1.0, **options):
         """The loss whose margins lie at quantiles of the negatives' cosines.
 
         A margin above all cosines does nothing and one below them is a constant push, so where
@@ -79,16 +77,24 @@ class MultiMarginLoss(RetrievalLoss):
         trained, if briefly, by any loss; a new model's cosines are noise. What it gave on two data
         sets stands in docs/choosing-alpha.md.
 
+        `negative_weight` is set so that, on these very scores, the negatives of a row together
+        push `push` times as much as the positive pulls:
+
+        ```
+        w_n = push · w_p / Σ_k w_k · (1 - quantile_k)
+        ```
+
         Args:
             scores: Cosines of queries with their negatives, any shape. Masked ones are left out.
             quantiles: Where the margins lie, in increasing order between 0 and 1.
             weights: w_k, one a quantile; equal, and 1 together, by default.
-            negative_weight: w_n. By default 1 / Σ_k w_k · (1 - quantile_k): the negatives of a row
-                then push as much together as its positive pulls.
-            **options: Further arguments of the loss.
+            push: Push of the negatives over the pull of the positive. Much below a half the
+                embeddings may collapse into one.
+            **options: Further arguments of the loss, but `negative_weight`.
 
         Raises:
-            ValueError: If a quantile is not between 0 and 1, or two margins would be one.
+            ValueError: If a quantile is not between 0 and 1, two margins would be one, or all
+                quantiles are 1.
 
         Example:
 
@@ -114,10 +120,15 @@ class MultiMarginLoss(RetrievalLoss):
         margins = np.quantile(scores, quantiles).tolist()
         if weights is None:
             weights = [1 / len(margins)] * len(margins)
-        if negative_weight is None:
-            above = [1 - quantile for quantile in quantiles]
-            negative_weight = 1 / float(np.dot(weights, above))
-        return cls(margins, weights, negative_weight=negative_weight, **options)
+        loss = cls(margins, weights, **options)
+        slope = sum(w * (1 - q) for w, q in zip(loss.kernel.weights, quantiles, strict=True))
+        if not slope > 0:
+            raise ValueError(
+                f"`quantiles` must leave negatives above a margin. Received: {quantiles} with "
+                f"weights {weights}"
+            )
+        loss.negative_weight = check_positive("push", push) * loss.positive_weight / slope
+        return loss
 
     def compare(self, negative, row):
         return (Channel(self.kernel, negative),)
