@@ -13,6 +13,7 @@ from tfrs_croloss.data import (
     read_interactions,
     split_interactions,
 )
+from tfrs_croloss.losses import PowerLaw
 from tfrs_croloss.retrieval import (
     HistoryTower,
     ItemTower,
@@ -98,7 +99,11 @@ def build_task(config, num_items):
         "softmax": lambda: None,
         "cro": lambda: CROLoss(
             kernel=config.kernel,
-            alpha=config.alpha,
+            alpha=(
+                config.alpha
+                if config.for_top_n is None
+                else PowerLaw.with_median(config.for_top_n, num_items).alpha
+            ),
             lambda_kernel=config.lambda_kernel,
             temperature=config.temperature,
             num_items=num_items if config.scale_rank else None,

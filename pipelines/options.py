@@ -9,6 +9,10 @@ from typing import Literal
 
 MOVIELENS = "movielens"
 
+KernelName = Literal[
+    "exponential", "softplus", "hinge", "multi_hinge", "sigmoid", "split_sigmoid", "sigmoid_hinge"
+]
+
 
 @dataclass(kw_only=True)
 class DataOptions:
@@ -57,6 +61,8 @@ class LossOptions:
         kernel: Comparison kernel (cro).
         lambda_kernel: Kernel that estimates the rank in the Lambda method; off if null (cro).
         alpha: Exponent of the rank weight; larger aims at smaller N (cro).
+        for_top_n: The N to serve: takes the alpha whose rank weight has its median there, instead
+            of --alpha (cro).
         scale_rank: Whether to scale the rank from the sampled negatives to the catalogue (cro).
         margins: Margins, cosines in increasing order (mml); the first is the margin of ccl.
         weights: Weight of each margin (mml).
@@ -66,9 +72,10 @@ class LossOptions:
 
     loss: Literal["softmax", "cro", "mml", "ccl"] = "cro"
     temperature: float = 0.1
-    kernel: Literal["exponential", "softplus", "hinge", "sigmoid"] = "softplus"
-    lambda_kernel: Literal["exponential", "softplus", "hinge", "sigmoid"] | None = "sigmoid"
+    kernel: KernelName = "softplus"
+    lambda_kernel: KernelName | Literal["step"] | None = "sigmoid"
     alpha: float = 1.0
+    for_top_n: int | None = None
     scale_rank: bool = False
     margins: list[float] = field(default_factory=lambda: [0.0, 0.2, 0.4])
     weights: list[float] = field(default_factory=lambda: [0.2, 0.3, 0.5])
@@ -160,6 +167,11 @@ class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
                 )
         if self.loss in ("mml", "ccl") and not self.margins:
             raise ValueError("--margins must hold at least one number. Received: []")
+        if self.for_top_n is not None and self.alpha != LossOptions.alpha:
+            raise ValueError(
+                "--alpha and --for_top_n exclude each other. Received: "
+                f"--alpha {self.alpha} --for_top_n {self.for_top_n}"
+            )
         if not self.top_n or self.top_n[0] < 1:
             raise ValueError(f"--top_n must be positive numbers. Received: {self.top_n}")
         if not 0 < self.validation_share < 1:

@@ -11,7 +11,8 @@ BACKEND = keras.backend.backend()
 def value_and_gradient(loss, y_true, y_pred, dtype="float64", compiled=False, **kwargs):
     """Calls `loss` on `y_pred` and differentiates the (summed) result in it.
 
-    `compiled` means XLA on TensorFlow and JAX; PyTorch has nothing to compile for here.
+    `compiled` means XLA on TensorFlow (and its own graphs, which must agree) and on JAX; PyTorch
+    has nothing to compile for here.
     """
     y_true, y_pred = np.asarray(y_true, dtype), np.asarray(y_pred, dtype)
     return BACKENDS[BACKEND](loss, y_true, y_pred, compiled, **kwargs)
@@ -26,9 +27,14 @@ def _tensorflow(loss, y_true, y_pred, compiled, **kwargs):
             value = loss(tf.constant(y_true), scores, **kwargs)
         return value, tape.gradient(value, scores)
 
-    value, gradient = (tf.function(both, jit_compile=True) if compiled else both)(
-        tf.constant(y_pred)
-    )
+    scores = tf.constant(y_pred)
+    if compiled:
+        by_graph = tf.function(both)(scores)
+        value, gradient = tf.function(both, jit_compile=True)(scores)
+        for one, other in zip(by_graph, (value, gradient), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    else:
+        value, gradient = both(scores)
     return value.numpy(), gradient.numpy()
 
 

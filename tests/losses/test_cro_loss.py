@@ -213,6 +213,7 @@ def test_for_top_n_places_the_median():
         ({"alpha": 2, "rank_weight": "gamma"}, "exclude each other. Received: alpha=2"),
         ({"rank_weight": "normal"}, "`rank_weight` must be one of power_law.*Received: 'normal'"),
         ({"temperature": 0}, "`temperature` must be a positive number. Received: 0"),
+        ({"temperature": 1e-7}, "`temperature` must be at least 1e-06. Received: 1e-07"),
         ({"temperature": "x"}, "`temperature` must be a positive number. Received: 'x'"),
         ({"num_items": 0}, "`num_items` must be a positive number. Received: 0"),
         ({"rank_estimate": "biased"}, "must be 'unbiased' or 'scaled'. Received: 'biased'"),

@@ -74,11 +74,14 @@ def csv(*rows, header="user,item,time"):
         (csv(*ROWS), ["--test_share", "0.95"], "shares that leave a training set"),
         (csv(*ROWS), ["--name", "a/b"], "--name must be the name of a folder"),
         (csv(*ROWS), ["--alpha", "-1"], "`alpha` must be a non-negative number"),
+        (csv(*ROWS), ["--alpha", "2", "--for_top_n", "2"], "--alpha and --for_top_n exclude"),
+        (csv(*ROWS), ["--for_top_n", "1"], "`n` must be more than 1"),
         (csv(*ROWS), ["--loss", "mml", "--margins", "[0.5,0.2,0.1]"], "`margins` must increase"),
         (csv(*ROWS), ["--loss", "mml", "--margins", "[0.5]"], "must be of one length"),
         (csv(*ROWS), ["--loss", "ccl", "--margins", "[]"], "--margins must hold at least one"),
         (csv(*ROWS), ["--loss", "hinge"], "loss"),
-        (csv(*ROWS), ["--temperature", "1e-42"], "the loss became"),
+        (csv(*ROWS), ["--temperature", "1e-42"], "`temperature` must be at least 1e-06"),
+        (csv(*ROWS), ["--learning_rate", "1e39", "--epochs", "3"], "the loss became"),
     ],
 )
 def test_train(train, text, options, message):

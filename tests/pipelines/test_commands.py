@@ -106,11 +106,21 @@ def test_a_history_tower_from_training_to_recommendations(train_options, tmp_pat
     assert not {"1001", "1003", "1005"} & set(items)
 
 
-@pytest.mark.parametrize("loss", ["softmax", "mml", "ccl"])
-def test_every_loss_trains(loss, train_options, tmp_path, capsys):
-    main([*train_options, "--loss", loss, "--runs", str(tmp_path), "--name", loss])
-    assert (tmp_path / loss / "metrics.json").exists()
-    assert loss in capsys.readouterr().out
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--loss", "softmax"],
+        ["--loss", "mml"],
+        ["--loss", "ccl"],
+        ["--for_top_n", "5", "--scale_rank", "true"],
+        ["--kernel", "split_sigmoid", "--lambda_kernel", "step", "--alpha", "1.2"],
+    ],
+    ids=" ".join,
+)
+def test_every_loss_trains(options, train_options, tmp_path, capsys):
+    main([*train_options, *options, "--runs", str(tmp_path), "--name", "one"])
+    assert (tmp_path / "one" / "metrics.json").exists()
+    assert (options[1] if "--loss" in options else "cro") in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["export"], ["recommend"]])

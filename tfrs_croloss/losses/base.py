@@ -216,12 +216,13 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
 
     def _of_matrix(self, labels, scores, weight):
         """The losses `[num_queries]` of a score matrix, and their gradient."""
-        # "not at or below", so that a NaN score counts as present and shows.
-        present = ops.logical_not(scores <= MASKED_SCORE)
-        is_positive = ops.cast(ops.logical_and(labels > 0, present), scores.dtype)
-        is_negative = ops.logical_and(labels <= 0, present)
+        # "unless at or below", so that a NaN score counts as present and shows. A `where`, since
+        # TensorFlow's optimizer takes not (a <= b) for a > b.
+        absent = scores <= MASKED_SCORE
+        is_positive = ops.cast(ops.where(absent, False, labels > 0), scores.dtype)
+        is_negative = ops.where(absent, False, labels <= 0)
         if weight is not None:
-            is_negative = ops.logical_and(is_negative, ops.logical_not(weight <= 0))
+            is_negative = ops.where(weight <= 0, False, is_negative)
         has_negative = ops.any(is_negative, axis=1, keepdims=True)
 
         slots = min(self.max_positives, scores.shape[1] or self.max_positives)

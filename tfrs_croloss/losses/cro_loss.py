@@ -9,6 +9,9 @@ from tfrs_croloss.losses.kernels import LogKernel, Step
 from tfrs_croloss.losses.rank_weights import PowerLaw, saturated
 from tfrs_croloss.losses.registration import register
 
+# A score of any size over it stays within float32.
+MIN_TEMPERATURE = 1e-6
+
 
 @register
 class CROLoss(RetrievalLoss):
@@ -68,7 +71,8 @@ class CROLoss(RetrievalLoss):
         lambda_kernel: φ₁ of the Lambda method, as `kernel`; `"sigmoid"` in the authors' runs,
             `"step"` for the count itself. None turns the method off.
         temperature: Divides the score differences. Cosine scores want about .1 (the authors'),
-            raw dot products 1. Where the task already divides by a temperature, leave it at 1.
+            raw dot products 1; at least 1e-6. Where the task already divides by a temperature,
+            leave it at 1.
         num_items: N, the size of the catalogue. None means the number of items that the row's
             negatives stand for: their number, so R = 1, or the sum of their `candidate_weight`.
             Give it where masks differ from row to row.
@@ -151,6 +155,10 @@ class CROLoss(RetrievalLoss):
             )
         self.rank_weight = power_law if rank_weight is None else rank_weights.get(rank_weight)
         self.temperature = check_positive("temperature", temperature)
+        if temperature < MIN_TEMPERATURE:
+            raise ValueError(
+                f"`temperature` must be at least {MIN_TEMPERATURE}. Received: {temperature!r}"
+            )
         self.num_items = None if num_items is None else check_positive("num_items", num_items)
         if rank_estimate not in ("unbiased", "scaled"):
             raise ValueError(
