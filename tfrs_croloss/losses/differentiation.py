@@ -54,12 +54,11 @@ def _jax(function, x):
 def _torch(function, x):
     import torch
 
+    # The gradient of a loss is put together where PyTorch records nothing.
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        values = function(x)
-    if not values.requires_grad:
-        return torch.zeros_like(x)
-    return torch.autograd.grad(values.sum(), x)[0]
+        total = function(x).sum()
+        return torch.autograd.grad(total, x)[0] if total.requires_grad else torch.zeros_like(x)
 
 
 BACKENDS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}

@@ -24,20 +24,19 @@ def check(loss, labels, scores, weight, masked_score):
         ValueError: If a score is NaN or +inf, a label neither 0 nor 1, a row has more positives
             than the loss takes, or a weight is negative, NaN or inf.
     """
-    present = ops.logical_not(scores <= masked_score)
-    size = ops.where(present, ops.absolute(scores), 0)
+    size = ops.where(scores <= masked_score, 0, ops.absolute(scores))
+    positives = ops.sum(labels, axis=1)
     facts = {
         "scores": ops.any(ops.logical_not(size < float("inf"))),
         "labels": ops.any(ops.logical_and(labels != 0, labels != 1)),
-        "positives": ops.max(ops.sum(labels, axis=1), initial=0),
-        "largest": ops.max(size, initial=0),
+        "positives": ops.any(positives > loss.max_positives),
+        "cosines": ops.any(size > 1 + COSINE_TOLERANCE),
     }
     if weight is not None:
-        facts["weights"] = ops.logical_not(
-            ops.all(ops.logical_and(weight >= 0, weight < float("inf")))
-        )
-    facts = _numbers(facts)
-    if facts is None:
+        is_fine = ops.logical_and(weight >= 0, weight < float("inf"))
+        facts["weights"] = ops.logical_not(ops.all(is_fine))
+    facts = _known(facts)
+    if not facts:
         return
     if facts["scores"]:
         raise ValueError(
@@ -50,31 +49,31 @@ def check(loss, labels, scores, weight, masked_score):
             "`y_true` must be 1 at a row's positives and 0 elsewhere. Received: other values "
             "(soft labels have no meaning here; weigh rows with `sample_weight`)"
         )
-    if facts["positives"] > loss.max_positives:
+    if facts["positives"]:
         raise ValueError(
-            f"`y_true` has a row with {facts['positives']:.0f} positives. Received: "
+            f"`y_true` has a row with {int(ops.max(positives))} positives. Received: "
             f"max_positives={loss.max_positives}. Give the loss the most that a row can have"
         )
     if facts.get("weights"):
         raise ValueError(
             "`candidate_weight` must be finite and not negative. Received: other values"
         )
-    if loss.takes_cosines and facts["largest"] > 1 + COSINE_TOLERANCE and not loss.has_warned:
+    if facts["cosines"] and loss.takes_cosines and not loss.has_warned:
         loss.has_warned = True
         warnings.warn(
             f"{type(loss).__name__} takes cosines in [-1, 1]; a score of size "
-            f"{facts['largest']:.3g} came. Normalise both embeddings, and leave the task's "
+            f"{float(ops.max(size)):.3g} came. Normalise both embeddings, and leave the task's "
             "`temperature` and `candidate_sampling_probability` off: they rescale and shift the "
             "scores before the loss sees them",
-            stacklevel=2,
+            stacklevel=5,  # the caller of the loss
         )
 
 
-def _numbers(facts):
-    """A dict of scalar tensors as floats, or None if they have no values (yet)."""
-    stacked = ops.stack([ops.cast(fact, "float32") for fact in facts.values()])
+def _known(facts):
+    """A dict of boolean tensors as booleans, empty if they have no values (yet)."""
     try:
-        numbers = ops.convert_to_numpy(stacked)
-    except (NotImplementedError, TypeError):  # a symbol of a TensorFlow graph, a JAX tracer
-        return None
-    return dict(zip(facts, numbers.tolist(), strict=True))
+        values = ops.convert_to_numpy(ops.stack(list(facts.values())))
+    except (NotImplementedError, TypeError):
+        # A symbol of a TensorFlow graph, a JAX tracer, or PyTorch's "meta" device.
+        return {}
+    return dict(zip(facts, values.tolist(), strict=True))
