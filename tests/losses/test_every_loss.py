@@ -234,10 +234,20 @@ def test_wrong_shapes_are_named(make, y_true, y_pred):
 
 
 @make_each_loss
-@pytest.mark.parametrize("shape", [[NUM_QUERIES], [2, NUM_CANDIDATES], [1, 2, 3]])
-def test_wrong_shapes_of_candidate_weights_are_named(make, shape):
-    with pytest.raises(ValueError, match="`candidate_weight` must have shape.*Received: shape"):
-        make()(ONE_HOT, SCORES, candidate_weight=np.ones(shape))
+@pytest.mark.parametrize(
+    ("argument", "shape"),
+    [
+        ("candidate_weight", [NUM_QUERIES]),
+        ("candidate_weight", [2, NUM_CANDIDATES]),
+        ("candidate_weight", [1, 2, 3]),
+        ("sample_weight", [NUM_QUERIES - 1]),
+        ("sample_weight", [NUM_QUERIES, 2]),
+        ("sample_weight", [NUM_QUERIES, NUM_CANDIDATES, 1]),
+    ],
+)
+def test_wrong_shapes_of_weights_are_named(make, argument, shape):
+    with pytest.raises(ValueError, match=f"`{argument}` must have one of the shapes.*Received"):
+        make()(ONE_HOT, SCORES, **{argument: np.ones(shape)})
 
 
 @make_each_loss

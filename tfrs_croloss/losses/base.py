@@ -178,19 +178,23 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         # Keras itself would take nested lists for structures of scalars.
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         _check_shapes(y_true, y_pred)
+        num_queries, num_candidates = y_pred.shape
         if sample_weight is not None:
             sample_weight = ops.convert_to_tensor(sample_weight, dtype=self.dtype)
-            if len(sample_weight.shape) == 2 and sample_weight.shape[1] != 1:
+            is_matrix = _fits(sample_weight, (num_queries, num_candidates))
+            if is_matrix and sample_weight.shape[1] != 1:
                 if candidate_weight is not None:
                     raise ValueError(
                         "`sample_weight` must be of shape [num_queries] where there is a "
                         f"`candidate_weight`. Received: shape {tuple(sample_weight.shape)}"
                     )
                 candidate_weight, sample_weight = sample_weight, None
+            else:
+                _check_weight("sample_weight", sample_weight, (), (num_queries,), (num_queries, 1))
         if candidate_weight is not None:
-            candidate_weight = _check_weight(
-                ops.convert_to_tensor(candidate_weight, dtype=self.dtype), y_pred
-            )
+            candidate_weight = ops.convert_to_tensor(candidate_weight, dtype=self.dtype)
+            shapes = (num_candidates,), (num_queries, num_candidates)
+            _check_weight("candidate_weight", candidate_weight, *shapes)
         # Keras hands on `y_true` alone, in any structure.
         y_true = (y_true,) if candidate_weight is None else (y_true, candidate_weight)
         return super().__call__(y_true, y_pred, sample_weight=sample_weight)
@@ -335,25 +339,23 @@ def _check_shapes(y_true, y_pred):
             "`y_true` and `y_pred` must have shape [num_queries, num_candidates]. Received: "
             f"y_true of shape {tuple(y_true.shape)}, y_pred of shape {tuple(y_pred.shape)}"
         )
-    if not _fits(y_true, y_pred):
+    if not _fits(y_true, y_pred.shape):
         raise ValueError(
             "`y_true` must have the shape of `y_pred`, 1 at the positives. Received: y_true of "
             f"shape {tuple(y_true.shape)}, y_pred of shape {tuple(y_pred.shape)}"
         )
 
 
-def _check_weight(weight, y_pred):
-    if len(weight.shape) == 1:
-        weight = ops.expand_dims(weight, 0)
-    if len(weight.shape) != 2 or not (_fits(weight, y_pred) or _fits(weight, y_pred[:1])):
+def _check_weight(name, weight, *shapes):
+    if not any(_fits(weight, shape) for shape in shapes):
         raise ValueError(
-            "`candidate_weight` must have shape [num_queries, num_candidates] or "
-            f"[num_candidates]. Received: shape {tuple(weight.shape)}, scores of shape "
-            f"{tuple(y_pred.shape)}"
+            f"`{name}` must have one of the shapes {', '.join(map(str, shapes))}. Received: shape "
+            f"{tuple(weight.shape)}"
         )
-    return weight
 
 
-def _fits(x, y):
-    """Whether two shapes agree, as far as they are known."""
-    return all(a is None or b is None or a == b for a, b in zip(x.shape, y.shape, strict=True))
+def _fits(x, shape):
+    """Whether the shape of `x` is the one given, as far as both are known."""
+    return len(x.shape) == len(shape) and all(
+        a is None or b is None or a == b for a, b in zip(x.shape, shape, strict=True)
+    )
