@@ -74,7 +74,15 @@ class LogKernel(Kernel):
 
 @register
 class Exponential(LogKernel):
-    """φ(x) = e^x. With α = 1 it makes CROLoss the softmax cross-entropy."""
+    """φ(x) = e^x. With α = 1 it makes CROLoss the softmax cross-entropy.
+
+    Example:
+
+    >>> from tfrs_croloss import CROLoss
+    >>> loss = CROLoss(Exponential())  # or CROLoss("exponential")
+    >>> round(float(loss([[1, 0]], [[0.5, 0.2]])), 4)  # ln(1 + e^-.3)
+    0.5544
+    """
 
     def log(self, x):
         return x
@@ -85,7 +93,13 @@ class Exponential(LogKernel):
 
 @register
 class Softplus(Kernel):
-    """φ(x) = ln(1 + e^x). With α = 0 it makes CROLoss a multiple of BPR."""
+    """φ(x) = ln(1 + e^x). With α = 0 it makes CROLoss a multiple of BPR.
+
+    Example:
+
+    >>> round(float(Softplus()(0.0)), 4)
+    0.6931
+    """
 
     def __call__(self, x):
         return ops.softplus(x)
@@ -101,6 +115,14 @@ class Hinge(Kernel):
     Args:
         margin: In units of x, after the temperature. The authors' .5 by default; their code also
             tries 5.
+
+    Raises:
+        ValueError: If the margin is not a number.
+
+    Example:
+
+    >>> float(Hinge(margin=2.0)(-1.5))
+    0.5
     """
 
     def __init__(self, margin=0.5):
@@ -130,6 +152,11 @@ class MultiHinge(Kernel):
     Raises:
         ValueError: If margins and weights differ in number, there are none, the margins do not
             increase, or a weight is negative.
+
+    Example:
+
+    >>> round(float(MultiHinge()(2.0)), 4)  # .1 · 7 + 2
+    2.7
     """
 
     def __init__(self, margins=(-5.0, 0.0), weights=(0.1, 1.0)):
@@ -160,7 +187,13 @@ class MultiHinge(Kernel):
 
 @register
 class Sigmoid(Kernel):
-    """φ(x) = σ(x) = 1 / (1 + e^-x), near to a count. The usual φ₁ of the Lambda method."""
+    """φ(x) = σ(x) = 1 / (1 + e^-x), near to a count. The usual φ₁ of the Lambda method.
+
+    Example:
+
+    >>> float(Sigmoid()(0.0))
+    0.5
+    """
 
     def __call__(self, x):
         return ops.sigmoid(x)
@@ -183,6 +216,11 @@ class SplitSigmoid(Kernel):
 
     Raises:
         ValueError: If a factor is not positive.
+
+    Example:
+
+    >>> [round(float(SplitSigmoid()(x)), 4) for x in (-2.0, 2.0)]  # σ(-2), σ(1)
+    [0.1192, 0.7311]
     """
 
     def __init__(self, below=1.0, above=0.5):
@@ -216,6 +254,11 @@ class SigmoidHinge(Kernel):
 
     Raises:
         ValueError: If the slope is negative.
+
+    Example:
+
+    >>> [round(float(SigmoidHinge()(x)), 4) for x in (-2.0, 2.0)]  # σ(-2), ½ + 2/20
+    [0.1192, 0.6]
     """
 
     def __init__(self, slope=0.05):
@@ -236,6 +279,13 @@ class Step(Kernel):
     """φ(x) = 1[x > 0], the count itself: a φ₁ of the Lambda method.
 
     It has no slope, so it serves as `lambda_kernel` alone.
+
+    Example:
+
+    >>> from tfrs_croloss import CROLoss
+    >>> loss = CROLoss(lambda_kernel="step")
+    >>> round(float(loss([[1, 0, 0]], [[0.5, 0.8, 0.2]])), 4)  # ln 2: the positive ranks second
+    0.6931
     """
 
     def __call__(self, x):

@@ -25,6 +25,10 @@ class MultiMarginLoss(RetrievalLoss):
       `w_n · Σ_{k: m_k < s_j} w_k`.
     - `w_p` and `w_n` weigh the positive and the negatives.
 
+    Negatives drawn with probabilities p_j stand for v_j = 1/(M·p_j) items each: pass these as
+    `candidate_weight` of the call, and the mean over the negatives becomes Σ_j v_j·ψ(s_j) / Σ_j v_j,
+    the mean over the catalogue.
+
     Source: Ozsoy, "Multi-Margin Loss", 2024, arXiv 2405.04614, and the author's code.
 
     Args:
@@ -32,15 +36,19 @@ class MultiMarginLoss(RetrievalLoss):
         weights: w_k, one a margin. The author's for Gowalla: (.10, .15, .75).
         positive_weight: w_p.
         negative_weight: w_n. The author's for Gowalla: 700.
+        max_positives: The most positives a row may have; the loss of a row is the mean over them,
+            each against the row's negatives alone.
         reduction: As in `keras.losses.Loss`; `"sum"` as TFRS's own default loss.
         name: Name of the loss.
         dtype: Dtype of the computation.
 
     Raises:
         ValueError: If margins and weights differ in number, there are none, the margins do not
-            increase, or a weight is negative.
+            increase, or a weight is negative. A score beyond a cosine warns once, in an eager call.
 
     Example:
+
+    Standalone:
 
     >>> from tfrs_croloss import MultiMarginLoss
     >>> y_true = [[1.0, 0.0, 0.0]]
@@ -48,6 +56,20 @@ class MultiMarginLoss(RetrievalLoss):
     >>> loss = MultiMarginLoss(margins=(0.0, 0.5), weights=(1.0, 2.0), negative_weight=10.0)
     >>> round(float(loss(y_true, y_pred)), 4)  # .2 + 10 · (.6 + 2 · .1 + 0) / 2
     4.2
+
+    A masked candidate, and weights of the rows:
+
+    >>> masked = [[0.8, 0.6, -3.4e36]]
+    >>> round(float(loss(y_true, masked, sample_weight=[0.5])), 4)  # .5 · (.2 + 10 · .8 / 1)
+    4.1
+
+    In a TFRS task and in Keras, on normalised embeddings, margins read off a model's cosines:
+
+    ```python
+    loss = MultiMarginLoss.from_quantiles(cosines)
+    task = tfrs.tasks.Retrieval(loss=loss)
+    model.compile(optimizer="adam", loss=loss)
+    ```
     """
 
     takes_cosines = True
@@ -159,11 +181,14 @@ class CosineContrastiveLoss(MultiMarginLoss):
     L = max(0, 1 - s⁺) + w · mean_j max(0, s_j - m)
     ```
 
+    where s⁺ and s_j are the cosines of the row's positive and of its unmasked negatives.
+
     Source: Mao et al., "SimpleX", CIKM 2021.
 
     Args:
         margin: m, a cosine. SimpleX's for Gowalla: .9.
         negative_weight: w. SimpleX's for Gowalla: 150.
+        max_positives: The most positives a row may have, as in `MultiMarginLoss`.
         reduction: As in `keras.losses.Loss`; `"sum"` as TFRS's own default loss.
         name: Name of the loss.
         dtype: Dtype of the computation.

@@ -216,6 +216,13 @@ class Gamma(RankWeight):
 
     Raises:
         ValueError: If an argument is not positive.
+
+    Example:
+
+    >>> from tfrs_croloss import CROLoss
+    >>> loss = CROLoss(rank_weight=Gamma(1.1, 0.1), lambda_kernel="step", num_items=99)
+    >>> round(float(loss([[1, 0, 0, 0]], [[0.1, 0.8, 0.5, 0.2]])), 3)  # last: ln(99 + 1)
+    4.605
     """
 
     def __init__(self, concentration=1.05, rate=0.05):
@@ -258,6 +265,13 @@ class ExponentialDecay(Gamma):
 
     Raises:
         ValueError: If the rate is not positive.
+
+    Example:
+
+    >>> from tfrs_croloss import CROLoss
+    >>> loss = CROLoss(rank_weight="exponential_decay", lambda_kernel="step", num_items=99)
+    >>> round(float(loss([[1, 0, 0, 0]], [[0.1, 0.8, 0.5, 0.2]])), 3)  # last: ln(99 + 1)
+    4.605
     """
 
     def __init__(self, rate=0.1):
