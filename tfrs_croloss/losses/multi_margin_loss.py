@@ -26,8 +26,8 @@ class MultiMarginLoss(RetrievalLoss):
     - `w_p` and `w_n` weigh the positive and the negatives.
 
     Negatives drawn with probabilities p_j stand for v_j = 1/(M·p_j) items each: pass these as
-    `candidate_weight` of the call, and the mean over the negatives becomes Σ_j v_j·ψ(s_j) / Σ_j v_j,
-    the mean over the catalogue.
+    `candidate_weight` of the call, and the mean over the negatives becomes that over the
+    catalogue, Σ_j v_j · ψ(s_j) / Σ_j v_j with ψ the sum over the margins.
 
     Source: Ozsoy, "Multi-Margin Loss", 2024, arXiv 2405.04614, and the author's code.
 
