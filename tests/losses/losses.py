@@ -6,6 +6,7 @@ from tests.losses import naive
 from tfrs_croloss import CosineContrastiveLoss, CROLoss, MultiMarginLoss
 
 CRO = {"kernel": "softplus", "alpha": 1.2, "temperature": 0.2}
+STEP = {"kernel": "softplus", "lambda_kernel": "step", "alpha": 1.3}
 LAMBDA = {"kernel": "exponential", "lambda_kernel": "sigmoid", "num_items": 1000}
 MML = {"margins": (0.0, 0.4), "weights": (1.0, 2.0), "negative_weight": 5.0}
 CCL = {"margin": 0.3, "negative_weight": 10.0}
@@ -30,6 +31,7 @@ CASES = {
         naive_cro({**CRO, "rank_estimate": "scaled"}),
     ),
     "lambda": (lambda **kwargs: CROLoss(**LAMBDA, **kwargs), naive_cro(LAMBDA)),
+    "step": (lambda **kwargs: CROLoss(**STEP, **kwargs), naive_cro(STEP)),
     "mml": (lambda **kwargs: MultiMarginLoss(**MML, **kwargs), naive_mml(*MML.values())),
     "ccl": (
         lambda **kwargs: CosineContrastiveLoss(**CCL, **kwargs),

@@ -163,13 +163,15 @@ def test_items_of_the_catalogue_default_to_the_rows_own_negatives():
     assert float(CROLoss(alpha=1.4)(ONE_HOT, SCORES)) == float(given(ONE_HOT, SCORES))
 
 
-@pytest.mark.parametrize("alpha", [0, 0.8, 1, 1.4, 3])
-@pytest.mark.parametrize("lambda_kernel", [None, "sigmoid", "exponential"])
+@pytest.mark.parametrize("temperature", [1.0, 1e-3, 1e-6])
+@pytest.mark.parametrize("lambda_kernel", [None, "sigmoid", "softplus", "exponential"])
 @pytest.mark.parametrize("kernel", DIRECTIONS)
-def test_scores_of_any_size_stay_finite(kernel, lambda_kernel, alpha):
-    loss = CROLoss(kernel, alpha, lambda_kernel, num_items=10**6, reduction=None)
-    for size in (1e4, 1e2, 1e-4, 0.0):
-        for scores in (size * SCORES, size * np.sign(SCORES)):
+def test_scores_of_any_size_stay_finite(kernel, lambda_kernel, temperature):
+    for alpha, num_items in itertools.product((0, 0.6, 1, 1.4, 3), (10**9, 20)):
+        loss = CROLoss(
+            kernel, alpha, lambda_kernel, temperature, num_items=num_items, reduction=None
+        )
+        for scores in (1e4 * SCORES, np.sign(SCORES), 0 * SCORES):
             value, gradient = value_and_gradient(loss, ONE_HOT, scores, dtype="float32")
             assert np.isfinite(value).all()
             assert np.isfinite(gradient).all()
@@ -212,12 +214,16 @@ def test_for_top_n_places_the_median():
         ({"alpha": None}, "`alpha` must be a non-negative number. Received: None"),
         ({"alpha": 2, "rank_weight": "gamma"}, "exclude each other. Received: alpha=2"),
         ({"rank_weight": "normal"}, "`rank_weight` must be one of power_law.*Received: 'normal'"),
+        ({"rank_weight": LogNormal(50)}, "`num_items` must be given.*at least 50.*num_items=None"),
+        ({"rank_weight": LogNormal(50), "num_items": 49}, "at least 50. Received: num_items=49"),
         ({"temperature": 0}, "`temperature` must be a positive number. Received: 0"),
         ({"temperature": 1e-7}, "`temperature` must be at least 1e-06. Received: 1e-07"),
         ({"temperature": "x"}, "`temperature` must be a positive number. Received: 'x'"),
         ({"num_items": 0}, "`num_items` must be a positive number. Received: 0"),
         ({"rank_estimate": "biased"}, "must be 'unbiased' or 'scaled'. Received: 'biased'"),
-        ({"max_positives": 0}, "`max_positives` must be a positive number. Received: 0"),
+        ({"max_positives": 0}, "`max_positives` must be a positive integer. Received: 0"),
+        ({"max_positives": 1.5}, "`max_positives` must be a positive integer. Received: 1.5"),
+        ({"dtype": "int32"}, "`dtype` must be a floating-point type. Received: 'int32'"),
     ],
 )
 def test_wrong_arguments_are_named(options, message):

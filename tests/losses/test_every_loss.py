@@ -201,6 +201,7 @@ def test_scores_beyond_cosines_warn_once_where_cosines_are_meant(make, recwarn):
 @make_each_loss
 @pytest.mark.parametrize("half", ["float16", "bfloat16"])
 def test_half_precision_scores_are_raised(make, half):
+    assert make(dtype="mixed_" + half).dtype == "float32"
     scores = keras.ops.cast(keras.ops.convert_to_tensor(SCORES.astype("float32")), half)
     raised = keras.ops.convert_to_numpy(keras.ops.cast(scores, "float32"))
     for loss in (make(), make(dtype=half), make(dtype=keras.DTypePolicy("mixed_" + half))):
@@ -257,6 +258,17 @@ def test_two_candidate_weights_are_one_too_many(make):
 
 
 @make_each_loss
+def test_weights_that_do_not_count_may_be_anything(make):
+    """1/(M·p) is inf where p is 0: at the positive, or at a masked candidate."""
+    scores = SCORES.copy()
+    scores[:, 7] = -np.inf
+    weight = np.ones(SCORES.shape, "float32")
+    expected = rows_of(make, scores=scores, candidate_weight=weight)
+    weight[ONE_HOT > 0], weight[:, 7] = np.inf, np.nan
+    assert_rows(rows_of(make, scores=scores, candidate_weight=weight), expected)
+
+
+@make_each_loss
 def test_an_empty_batch_has_no_losses(make):
     assert make(reduction=None)(ONE_HOT[:0], SCORES[:0]).shape == (0,)
 
@@ -306,7 +318,5 @@ def test_keras_fit_brings_candidate_weights(make):
     weighed = model.evaluate(SCORES, ONE_HOT, sample_weight=weight, verbose=0, batch_size=6)
     scores = model.predict(SCORES, verbose=0)
     masked = np.where((np.arange(NUM_CANDIDATES) == 4) & (ONE_HOT == 0), -np.inf, scores)
-    loss = make()
-    loss.has_warned = True
-    by_mask = float(loss(ONE_HOT, masked, candidate_weight=np.ones(NUM_CANDIDATES)))
+    by_mask = float(make()(ONE_HOT, masked, candidate_weight=np.ones(NUM_CANDIDATES)))
     np.testing.assert_allclose(weighed, by_mask, rtol=1e-5)

@@ -58,6 +58,26 @@ def test_the_backend_differentiates_functions():
         assert (to_numpy(constant.derivative(x)) == 0).all()
 
 
+@pytest.mark.parametrize("bad", [lambda x: 1.0, keras.ops.sum, lambda x: x[:1]])
+def test_a_function_that_is_not_elementwise_is_named(bad):
+    with pytest.raises(ValueError, match="`kernel` must be an elementwise function"):
+        kernels.get(bad)(keras.ops.convert_to_tensor(X, dtype="float32"))
+
+
+def test_functions_may_give_another_dtype():
+    x = keras.ops.convert_to_tensor(X, dtype="float32")
+    count = kernels.get(lambda x: x > 0)(x)
+    np.testing.assert_array_equal(to_numpy(count), (X > 0).astype("float32"))
+
+
+def test_an_unregistered_class_says_so():
+    class Mine(Sigmoid):
+        pass
+
+    with pytest.raises(ValueError, match="cannot be saved.*Decorate the class"):
+        kernels.serialize(Mine())
+
+
 def test_a_log_kernel_gives_the_kernel():
     class Square(LogKernel):
         """e^(2x)."""

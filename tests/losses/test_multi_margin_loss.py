@@ -67,6 +67,7 @@ def test_quantiles_of_the_cosines_are_the_margins_and_balance_the_push():
     [
         ({"margins": (0.1,), "weights": (1.0, 2.0)}, "of one length"),
         ({"margins": (), "weights": ()}, "of one length"),
+        ({"margins": 0.5, "weights": 1.0}, "must be sequences of numbers. Received: margins=0.5"),
         ({"margins": (0.5, 0.2), "weights": (1.0, 2.0)}, "`margins` must increase"),
         (
             {"margins": (0.5,), "weights": (-1.0,)},
@@ -87,13 +88,30 @@ def test_wrong_arguments_are_named(options, message):
         MultiMarginLoss(**options)
 
 
+def test_one_quantile_makes_a_cosine_contrastive_loss():
+    cosines = np.linspace(-1, 1, 201)
+    loss = CosineContrastiveLoss.from_quantiles(cosines, 0.75, push=2.0)
+    assert isinstance(loss, CosineContrastiveLoss)
+    np.testing.assert_allclose(loss.kernel.margins, [0.5])
+    np.testing.assert_allclose(loss.negative_weight, 2 / 0.25)
+    with pytest.raises(ValueError, match="`quantiles` must be a single one"):
+        CosineContrastiveLoss.from_quantiles(cosines, (0.5, 0.75))
+
+
+def test_a_negative_weight_beside_the_push_is_refused():
+    with pytest.raises(ValueError, match="`negative_weight` follows from `push`"):
+        MultiMarginLoss.from_quantiles(np.linspace(-1, 1, 9), negative_weight=7.0)
+
+
 @pytest.mark.parametrize(
     ("scores", "quantiles", "message"),
     [
-        ([0.1, np.nan], (0.5,), "`scores` must hold finite cosines.*1 of them NaN"),
-        ([-3.4e36], (0.5,), "`scores` must hold finite cosines.*0 unmasked"),
+        ([0.1, np.nan], (0.5,), r"`scores` must hold cosines in \[-1, 1\].*between nan and nan"),
+        ([-3.4e36], (0.5,), r"`scores` must hold cosines in \[-1, 1\].*0 unmasked"),
+        ([0.1, 3.0], (0.5,), r"`scores` must hold cosines in \[-1, 1\].*between 0.1 and 3"),
         ([0.1, 0.2], (0.5, 1.5), "`quantiles` must be between 0 and 1"),
-        ([0.1, 0.1], (0.5, 0.9), "`margins` must increase"),
+        ([0.1, 0.2], (), "`quantiles` must be between 0 and 1, at least one"),
+        ([0.1, 0.1], (0.5, 0.9), "`quantiles` must lie on different scores"),
         ([0.1, 0.2], (1.0,), "`quantiles` must leave negatives above a margin"),
     ],
 )

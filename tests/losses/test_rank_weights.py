@@ -19,6 +19,8 @@ WEIGHTS = [
     Gamma(),
     Gamma(1.1, 0.1),
     ExponentialDecay(0.5),
+    ExponentialDecay(10.0),
+    Gamma(40, 0.5),
 ]
 each_weight = pytest.mark.parametrize("weight", WEIGHTS, ids=lambda w: f"{w.get_config()}")
 
@@ -89,6 +91,23 @@ def test_gamma_is_the_incomplete_gamma_function(concentration, rate):
     _, integral = both(Gamma(concentration, rate))
     # Mass below rank 1 is no size: the quadrature starts at ln 1.
     np.testing.assert_allclose(integral, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_the_log_normal_is_the_normal_distribution_function():
+    def phi(rank):
+        return math.erf(math.log(rank / 50) / 1.5 / math.sqrt(2)) / 2
+
+    _, integral = both(LogNormal(50))
+    share = np.array([phi(rank) - phi(1) for rank in RANKS]) / (phi(SIZE + 1) - phi(1))
+    np.testing.assert_allclose(integral, math.log(SIZE + 1) * share, rtol=1e-12)
+
+
+@pytest.mark.parametrize("weight", [ExponentialDecay(5.0), Gamma(60, 0.3), LogNormal(3, 0.1)])
+def test_small_catalogues_stay_finite(weight):
+    for size in (3, 31):
+        density, integral = both(weight, np.geomspace(1, size + 1, 9), size, dtype="float32")
+        assert np.isfinite(density).all()
+        np.testing.assert_allclose(integral[[0, -1]], [0, math.log(size + 1)], rtol=1e-5)
 
 
 def test_the_log_normal_is_centred_on_its_target():

@@ -17,6 +17,7 @@ from tfrs_croloss.losses.kernels import (
 from tfrs_croloss.losses.multi_margin_loss import CosineContrastiveLoss, MultiMarginLoss
 from tfrs_croloss.losses.rank_weights import (
     ExponentialDecay,
+    FunctionWeight,
     Gamma,
     LogNormal,
     PowerLaw,
@@ -30,6 +31,7 @@ __all__ = [
     "CosineContrastiveLoss",
     "Exponential",
     "ExponentialDecay",
+    "FunctionWeight",
     "Gamma",
     "Hinge",
     "Kernel",

@@ -21,6 +21,13 @@ def check_positive(name, value):
     return _check(name, value, "a positive number", lambda number: number > 0)
 
 
+def check_count(name, value):
+    """As `check_number`, for whole numbers from 1."""
+    return _check(
+        name, value, "a positive integer", lambda number: number > 0 and number == int(number)
+    )
+
+
 def _check(name, value, expected, is_valid):
     if isinstance(value, np.generic):
         value = value.item()

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from tfrs_croloss.losses import values
-from tfrs_croloss.losses.arguments import check_positive
+from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.losses.differentiation import with_gradient
 from tfrs_croloss.losses.kernels import Kernel, LogKernel
 
@@ -69,11 +69,11 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
     For a row with positive score s⁺ and unmasked negative scores s_j, j = 1..n, of weight v_j:
 
     ```
-    S = Σ_j v_j · φ(x_j),   x_j from compare(s_j, s⁺)            L = aggregate(S, n, s⁺)
+    S = Σ_j v_j · φ(x_j),   φ and x_j from compare(s_j, row)        L = aggregate(S, row)
     ```
 
-    A subclass gives these two functions, `compare` with one or more channels. This class owns the
-    rest:
+    where `row` has s⁺, n and Σ_j v_j. A subclass gives these two functions, `compare` with one or
+    more channels. This class owns the rest:
 
     - Masks: scores at or below -1e30 (TFRS's masks, -inf) are absent. A row with no positive, with
       a masked positive or without an unmasked negative contributes exactly 0, and gradient 0.
@@ -81,7 +81,8 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
       negatives alone.
     - Candidate weights: v_j = 1 unless a call brings its own.
     - The gradient, put together from the slopes of `aggregate` and the derivatives of the kernels,
-      so a loss may descend along another channel than the one it reports (the Lambda method).
+      so a loss may descend along another channel than the one it reports (the Lambda method). On
+      PyTorch it is differentiable once.
     - Errors: an eager call raises on scores that are NaN or +inf, on labels other than 0 and 1, on
       more positives than `max_positives` and on bad weights. Compiled code (and JAX inside a
       transformation) checks shapes alone: NaN then stays in its row, and of too many positives the
@@ -90,7 +91,8 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
     Args:
         max_positives: The most positives a row may have.
         reduction: As in `keras.losses.Loss`. `"sum"` by default, as the default loss of
-            `tfrs.tasks.Retrieval`, so that the two swap at the same learning rate.
+            `tfrs.tasks.Retrieval`, so that the two swap at the same learning rate. In the `compile`
+            of tf_keras (Keras 2) take None, or it ignores `sample_weight`.
         name: Name of the loss.
         dtype: Dtype of the computation, `keras.config.floatx()` by default. Half precision is
             raised to float32.
@@ -115,13 +117,9 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
     takes_cosines = False
 
     def __init__(self, max_positives=1, reduction="sum", name=None, dtype=None):
-        dtype = dtype or keras.config.floatx()
-        compute_dtype = getattr(dtype, "compute_dtype", dtype)
-        if compute_dtype in ("float16", "bfloat16"):
-            dtype = "float32"
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.max_positives = int(check_positive("max_positives", max_positives))
-        self.has_warned = False
+        super().__init__(name=name, reduction=reduction, dtype=_at_least_float32(dtype))
+        self.max_positives = check_count("max_positives", max_positives)
+        self._has_warned = False
 
     @abc.abstractmethod
     def compare(self, negative, row):
@@ -210,15 +208,14 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         """The losses `[num_queries]` that `__call__` reduces.
 
         Args:
-            y_true: The labels, and the candidate weights if there are any, as a tuple.
+            y_true: The labels, or a tuple of them and the candidate weights.
             y_pred: Scores `[num_queries, num_candidates]`.
         """
-        labels, *weight = y_true
-        weight = weight[0] if weight else None
-        values.check(self, labels, y_pred, weight, MASKED_SCORE)
-        return with_gradient(lambda scores: self._of_matrix(labels, scores, weight), y_pred)
+        labels, *weight = y_true if isinstance(y_true, tuple) else (y_true,)
+        values.check(self, labels, y_pred, *weight, masked_score=MASKED_SCORE)
+        return with_gradient(self._of_matrix, y_pred, labels, *weight)
 
-    def _of_matrix(self, labels, scores, weight):
+    def _of_matrix(self, scores, labels, weight=None):
         """The losses `[num_queries]` of a score matrix, and their gradient."""
         # "unless at or below", so that a NaN score counts as present and shows. A `where`, since
         # TensorFlow's optimizer takes not (a <= b) for a > b.
@@ -229,15 +226,14 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             is_negative = ops.where(weight <= 0, False, is_negative)
         has_negative = ops.any(is_negative, axis=1, keepdims=True)
 
-        slots = min(self.max_positives, scores.shape[1] or self.max_positives)
-        found, columns = ops.top_k(is_positive, slots)
+        found, columns = self._find_positives(is_positive)
         has_loss = ops.logical_and(found > 0, has_negative)
         num_positives = ops.sum(found, axis=1, keepdims=True)
         share = ops.where(has_loss, 1 / ops.where(num_positives > 0, num_positives, 1), 0)
         positives = ops.where(has_loss, ops.take_along_axis(scores, columns, axis=1), 0)
 
         losses, gradient = 0.0, 0.0
-        for slot in range(slots):
+        for slot in range(columns.shape[1]):
             column, positive, row_weight = (
                 x[:, slot : slot + 1] for x in (columns, positives, share)
             )
@@ -253,6 +249,16 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             losses += value
             gradient += ops.where(at_positive, by_positive, by_negative)
         return ops.squeeze(losses, axis=1), gradient
+
+    def _find_positives(self, is_positive):
+        """Up to `max_positives` of each row: whether it is one, 0 or 1, and its column."""
+        num_candidates = is_positive.shape[1]
+        if num_candidates is None and self.max_positives > 1:
+            # There may be fewer candidates than that.
+            is_positive = ops.pad(is_positive, [[0, 0], [0, self.max_positives]])
+        slots = min(self.max_positives, num_candidates or self.max_positives)
+        found, columns = ops.top_k(is_positive, slots)
+        return found, ops.where(found > 0, columns, 0)
 
     def value_and_slopes(self, negative, positive, is_negative, weight, row_weight):
         """The loss of each row and its slopes, for one positive a row.
@@ -331,6 +337,20 @@ def _log_values(channel, is_negative, weight):
         values = values + ops.log(ops.where(weight > 0, weight, 1))
     # Not -inf: a row of nothing else would have a NaN total.
     return ops.where(is_negative, values, MASKED_SCORE)
+
+
+def _at_least_float32(dtype):
+    """A dtype or policy as the name of a dtype of 32 bits or more."""
+    if dtype is None:
+        dtype = keras.config.floatx()
+    if not isinstance(dtype, str | keras.DTypePolicy):
+        dtype = keras.backend.standardize_dtype(dtype)
+    compute_dtype = keras.dtype_policies.get(dtype).compute_dtype
+    if compute_dtype in ("float16", "bfloat16"):
+        return "float32"
+    if compute_dtype not in ("float32", "float64"):
+        raise ValueError(f"`dtype` must be a floating-point type. Received: {dtype!r}")
+    return compute_dtype
 
 
 def _check_shapes(y_true, y_pred):

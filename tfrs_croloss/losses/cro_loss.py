@@ -1,5 +1,7 @@
 """CROLoss: a customizable loss for the Recall@N one serves."""
 
+import math
+
 from keras import ops
 
 from tfrs_croloss.losses import kernels, rank_weights
@@ -7,7 +9,7 @@ from tfrs_croloss.losses.arguments import check_positive
 from tfrs_croloss.losses.base import Aggregate, Channel, RetrievalLoss
 from tfrs_croloss.losses.kernels import LogKernel, Step
 from tfrs_croloss.losses.rank_weights import PowerLaw, saturated
-from tfrs_croloss.losses.registration import register
+from tfrs_croloss.losses.registration import register, serialize
 
 # A score of any size over it stays within float32.
 MIN_TEMPERATURE = 1e-6
@@ -57,8 +59,8 @@ class CROLoss(RetrievalLoss):
     rank of every row by the popularity of its positive; for the other kernels no shift of logits
     is right at all. So leave it off, and weigh.
 
-    **Numbers.** All is computed in ln(r), so scores of any size give finite values and gradients;
-    exponents are held at 80, near the end of float32.
+    **Numbers.** All is computed in ln(r), so finite scores of any size give finite values and
+    gradients: where the exponential kernel leaves float32, they are held at e^80 (5.5e34).
 
     Source: Tang et al., "CROLoss: Towards a Customizable Loss for Retrieval Models in Recommender
     Systems", CIKM 2022, arXiv 2208.02971, and the authors' code.
@@ -88,7 +90,8 @@ class CROLoss(RetrievalLoss):
         dtype: Dtype of the computation, at least float32.
 
     Raises:
-        ValueError: If an argument is out of range, or the kernel unknown.
+        ValueError: If an argument is out of range or the kernel unknown, if both `alpha` and
+            `rank_weight` are given, or if `rank_weight` needs a larger `num_items`.
 
     Example:
 
@@ -160,6 +163,12 @@ class CROLoss(RetrievalLoss):
                 f"`temperature` must be at least {MIN_TEMPERATURE}. Received: {temperature!r}"
             )
         self.num_items = None if num_items is None else check_positive("num_items", num_items)
+        least_items = self.rank_weight.least_items
+        if least_items is not None and not (num_items and num_items >= least_items):
+            raise ValueError(
+                "`num_items` must be given with this `rank_weight`, and be at least "
+                f"{least_items}. Received: num_items={num_items!r}"
+            )
         if rank_estimate not in ("unbiased", "scaled"):
             raise ValueError(
                 f"`rank_estimate` must be 'unbiased' or 'scaled'. Received: {rank_estimate!r}"
@@ -184,8 +193,9 @@ class CROLoss(RetrievalLoss):
 
         Example:
 
-        >>> CROLoss.for_top_n(50, num_items=9066, lambda_kernel="sigmoid").rank_weight.alpha
-        1.1...
+        >>> loss = CROLoss.for_top_n(50, num_items=9066, lambda_kernel="sigmoid")
+        >>> round(loss.rank_weight.alpha, 2)
+        1.06
         """
         alpha = PowerLaw.with_median(n, num_items).alpha
         return cls(alpha=alpha, num_items=num_items, **options)
@@ -201,17 +211,20 @@ class CROLoss(RetrievalLoss):
         return tuple(Channel(kernel, x, slope, -slope) for kernel in both)
 
     def aggregate(self, totals, row):
-        num_items = (
-            row.weight if self.num_items is None else ops.full_like(row.weight, self.num_items)
-        )
+        num_items = row.weight
+        if self.num_items is not None:
+            num_items = self.num_items * ops.ones_like(row.weight)
         log_size = ops.log1p(num_items)
         log_rank = self._log_rank(totals[0], row)
-        density = self.rank_weight.density(log_rank, log_size)
-        # w(r) · ∂r/∂total, where w(r) is the density of ln r over r.
-        log_slope = -log_rank
+        # w(r) · ∂r/∂total, where w(r) is the density of ln r over r; R and φ' join it in the base.
+        slope = self.rank_weight.density(log_rank, log_size)
         if isinstance(self.kernel, LogKernel):
-            log_slope = totals[-1] - log_rank
-        slope = density * ops.exp(saturated(log_slope))
+            # The total is a logarithm: ∂r/∂total is e^total. What is held is the slope in a score.
+            log_temperature = math.log(self.temperature)
+            log_slope = ops.log(slope) + totals[-1] - log_rank - log_temperature
+            slope = self.temperature * ops.exp(saturated(log_slope))
+        else:
+            slope = slope * ops.exp(-log_rank)
         return Aggregate(
             value=self.rank_weight.integral(log_rank, log_size),
             slopes=(None,) * (len(totals) - 1) + (slope,),
@@ -239,5 +252,5 @@ class CROLoss(RetrievalLoss):
             "temperature": self.temperature,
             "num_items": self.num_items,
             "rank_estimate": self.rank_estimate,
-            "rank_weight": None if is_power_law else rank_weights.serialize(self.rank_weight),
+            "rank_weight": None if is_power_law else serialize(self.rank_weight),
         }

@@ -4,30 +4,47 @@ import keras
 from keras import ops
 
 
-def with_gradient(function, x):
+def with_gradient(function, x, *others):
     """Calls `function` and lets its own gradient stand for the differentiation.
 
     Args:
-        function: From `x` `[n, m]` to values `[n]` and their gradient in `x` `[n, m]`, each value a
-            function of its own row alone.
+        function: From `x` `[n, m]` and `others` to values `[n]` and their gradient in `x` `[n, m]`,
+            each value a function of its own row alone.
         x: A tensor `[n, m]`.
+        *others: Further tensors, taken as constants. They are arguments and no closure, which JAX
+            would not differentiate through under its transformations.
 
     Returns:
         The values `[n]`.
     """
 
     @ops.custom_gradient
-    def values(x):
-        result, gradient = function(x)
+    def values(x, *others):
+        result, gradient = function(x, *others)
 
         def chain(*args, upstream=None):
             # TensorFlow and JAX hand over the upstream alone, PyTorch the arguments before it.
-            upstream = args[0] if upstream is None else upstream
-            return ops.expand_dims(upstream, 1) * gradient
+            if upstream is None:
+                (upstream,) = args
+            else:
+                _refuse_second_derivative()
+            constants = (ops.zeros_like(other) for other in others)
+            return ops.expand_dims(upstream, 1) * gradient, *constants
 
         return result, chain
 
-    return values(x)
+    return values(x, *others)
+
+
+def _refuse_second_derivative():
+    """PyTorch would take the gradient for a constant, and give a wrong second derivative."""
+    import torch
+
+    if torch.is_grad_enabled():
+        raise NotImplementedError(
+            "On PyTorch this loss is differentiable once. Received: create_graph=True, or a "
+            "Hessian. Use the TensorFlow or JAX backend for second derivatives"
+        )
 
 
 def derivative(function, x):

@@ -8,13 +8,15 @@ composites that the paper does not report.
 
 import abc
 import itertools
+from collections.abc import Iterable
 
 import keras
 from keras import ops
 
+from tfrs_croloss.losses import registration
 from tfrs_croloss.losses.arguments import check_non_negative, check_number, check_positive
 from tfrs_croloss.losses.differentiation import derivative
-from tfrs_croloss.losses.registration import register, serialize_function
+from tfrs_croloss.losses.registration import register
 
 
 class Kernel(abc.ABC):
@@ -160,6 +162,11 @@ class MultiHinge(Kernel):
     """
 
     def __init__(self, margins=(-5.0, 0.0), weights=(0.1, 1.0)):
+        if not (isinstance(margins, Iterable) and isinstance(weights, Iterable)):
+            raise ValueError(
+                "`margins` and `weights` must be sequences of numbers. Received: "
+                f"margins={margins!r}, weights={weights!r}"
+            )
         margins = tuple(check_number("margins", margin) for margin in margins)
         weights = tuple(check_non_negative("weights", weight) for weight in weights)
         if not margins or len(margins) != len(weights):
@@ -289,23 +296,33 @@ class Step(Kernel):
     """
 
     def __call__(self, x):
-        return ops.cast(x > 0, x.dtype)
+        # A NaN must not count as below.
+        return ops.where(ops.isnan(x), x, ops.cast(x > 0, x.dtype))
 
     def derivative(self, x):
         return ops.zeros_like(x)
 
 
 class FunctionKernel(Kernel):
-    """A kernel from any elementwise function of `keras.ops`; the backend differentiates it."""
+    """A kernel from any elementwise function of `keras.ops`; the backend differentiates it.
+
+    One that overflows, as e^x beyond x = 88, needs a `LogKernel`.
+    """
 
     def __init__(self, function):
         self.function = function
 
     def __call__(self, x):
-        return self.function(x)
+        values = ops.cast(ops.convert_to_tensor(self.function(x)), x.dtype)
+        if values.shape != x.shape:
+            raise ValueError(
+                "`kernel` must be an elementwise function of `keras.ops`. Received: a function "
+                f"from shape {tuple(x.shape)} to shape {tuple(values.shape)}"
+            )
+        return values
 
     def derivative(self, x):
-        return derivative(self.function, x)
+        return derivative(self, x)
 
 
 BY_NAME = {
@@ -345,5 +362,5 @@ def serialize(kernel):
         ValueError: If it is a function that a saved model could not find again.
     """
     if isinstance(kernel, FunctionKernel):
-        return serialize_function(kernel.function)
-    return keras.saving.serialize_keras_object(kernel)
+        kernel = kernel.function
+    return registration.serialize(kernel)

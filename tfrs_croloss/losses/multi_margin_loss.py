@@ -7,6 +7,7 @@ from tfrs_croloss.losses.arguments import check_non_negative, check_positive
 from tfrs_croloss.losses.base import MASKED_SCORE, Aggregate, Channel, RetrievalLoss
 from tfrs_croloss.losses.kernels import MultiHinge
 from tfrs_croloss.losses.registration import register
+from tfrs_croloss.losses.values import COSINE_TOLERANCE
 
 
 @register
@@ -128,18 +129,30 @@ class MultiMarginLoss(RetrievalLoss):
         >>> round(loss.negative_weight, 4)  # 1 / (.5 · .5 + .5 · .1)
         3.3333
         """
-        quantiles = [check_non_negative("quantiles", quantile) for quantile in quantiles]
-        if any(quantile > 1 for quantile in quantiles):
-            raise ValueError(f"`quantiles` must be between 0 and 1. Received: {quantiles}")
+        if "negative_weight" in options:
+            raise ValueError(
+                "`negative_weight` follows from `push`. Received: both, negative_weight="
+                f"{options['negative_weight']!r}"
+            )
+        quantiles = [check_non_negative("quantiles", q) for q in np.atleast_1d(quantiles)]
+        if not quantiles or any(quantile > 1 for quantile in quantiles):
+            raise ValueError(
+                f"`quantiles` must be between 0 and 1, at least one. Received: {quantiles}"
+            )
         scores = np.asarray(ops.convert_to_numpy(scores), "float64").ravel()
         scores = scores[~(scores <= MASKED_SCORE)]
-        if not scores.size or not np.isfinite(scores).all():
+        if not scores.size or not (np.abs(scores) <= 1 + COSINE_TOLERANCE).all():
             raise ValueError(
-                "`scores` must hold finite cosines, masked ones aside. Received: "
-                f"{scores.size} unmasked scores, {np.count_nonzero(~np.isfinite(scores))} of them "
-                "NaN or inf"
+                "`scores` must hold cosines in [-1, 1], masked ones aside. Received: "
+                f"{scores.size} unmasked scores between {scores.min(initial=np.inf):.4g} and "
+                f"{scores.max(initial=-np.inf):.4g}"
             )
         margins = np.quantile(scores, quantiles).tolist()
+        if len(set(margins)) < len(margins):
+            raise ValueError(
+                "`quantiles` must lie on different scores. Received: the quantiles "
+                f"{quantiles}, on {margins}"
+            )
         if weights is None:
             weights = [1 / len(margins)] * len(margins)
         loss = cls(margins, weights, **options)
@@ -193,6 +206,9 @@ class CosineContrastiveLoss(MultiMarginLoss):
         name: Name of the loss.
         dtype: Dtype of the computation.
 
+    Raises:
+        ValueError: If the margin is not a number or the weight negative.
+
     Example:
 
     >>> from tfrs_croloss import CosineContrastiveLoss
@@ -219,6 +235,14 @@ class CosineContrastiveLoss(MultiMarginLoss):
             name=name,
             dtype=dtype,
         )
+
+    @classmethod
+    def from_quantiles(cls, scores, quantiles=(0.5,), push=1.0, **options):
+        """The loss whose margin lies at a quantile, as `MultiMarginLoss.from_quantiles`."""
+        found = MultiMarginLoss.from_quantiles(scores, quantiles, push=push)
+        if len(found.kernel.margins) != 1:
+            raise ValueError(f"`quantiles` must be a single one. Received: {quantiles}")
+        return cls(found.kernel.margins[0], found.negative_weight, **options)
 
     def get_config(self):
         config = super().get_config()

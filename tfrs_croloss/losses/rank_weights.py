@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from tfrs_croloss.losses.arguments import check_non_negative, check_number, check_positive
-from tfrs_croloss.losses.registration import register, serialize_function
+from tfrs_croloss.losses.registration import register, serialize
 
 # e^80 is near the end of float32.
 MAX_EXPONENT = 80.0
@@ -34,7 +34,12 @@ class RankWeight(abc.ABC):
 
     Both are scaled so that W(1) = 0 and W(N+1) = ln(N+1), as the paper scales its own: the size of
     the loss does not depend on the density.
+
+    Attributes:
+        least_items: The least N it makes sense for, which the loss must then be told; None if any.
     """
+
+    least_items = None
 
     @abc.abstractmethod
     def density(self, log_rank, log_size):
@@ -154,7 +159,7 @@ class LogNormal(RankWeight):
     where Φ is the normal distribution function.
 
     Args:
-        n: The target N, ≥ 1.
+        n: The target N, ≥ 1. The loss must know its `num_items`, at least n.
         spread: Standard deviation of ln n, > 0. With 1, two thirds of the weight lie between
             n / 2.7 and 2.7 · n.
 
@@ -174,7 +179,7 @@ class LogNormal(RankWeight):
     def __init__(self, n, spread=1.5):
         if check_positive("n", n) < 1:
             raise ValueError(f"`n` must be at least 1. Received: {n!r}")
-        self.n = n
+        self.n = self.least_items = n
         self.spread = check_positive("spread", spread)
 
     def density(self, log_rank, log_size):
@@ -208,7 +213,7 @@ class Gamma(RankWeight):
 
     The authors take the percentage of the hard rank: `CROLoss(rank_weight="gamma",
     lambda_kernel="step")`. They also try (1, .05), (1.025, .025), (1.1, .1) and (1.1, .05). The
-    integral is a quadrature; beyond r = 100 · (N+1) it stands still.
+    integral is a quadrature; W stands still beyond r = 100 · (N+1).
 
     Args:
         concentration: Shape of the density, > 0; 1 is the exponential density.
@@ -239,9 +244,18 @@ class Gamma(RankWeight):
         return log_size * self._mass(log_rank, log_size) / self._mass(log_size, log_size)
 
     def _bell(self, log_rank, log_size):
-        """The density of ln q, at most 1 with `concentration` 1."""
-        log_x = math.log(100 * self.rate) + log_rank - log_size
-        return ops.exp(self.concentration * log_x - ops.exp(saturated(log_x)))
+        """The density of ln q over its maximum on 1 ≤ r ≤ N+1."""
+        # Not `full_like`, which fails on the placeholders of Keras's PyTorch backend.
+        log_end = math.log(100 * self.rate) + ops.zeros_like(log_size)
+        log_start = log_end - log_size
+        log_mode = math.log(self.concentration) + ops.zeros_like(log_size)
+        log_mode = ops.where(log_mode > log_end, log_end, log_mode)
+        log_mode = ops.where(log_mode < log_start, log_start, log_mode)
+        exponent = self._exponent(log_start + log_rank) - self._exponent(log_mode)
+        return ops.exp(saturated(exponent))
+
+    def _exponent(self, log_x):
+        return self.concentration * log_x - ops.exp(saturated(log_x))
 
     def _mass(self, log_rank, log_size):
         log_ranks = ops.expand_dims(log_rank, -1) * ops.cast(NODES, log_rank.dtype)
@@ -323,8 +337,8 @@ class FunctionWeight(RankWeight):
 
     def get_config(self):
         return {
-            "density": serialize_function(self._density),
-            "integral": serialize_function(self._integral),
+            "density": serialize(self._density),
+            "integral": serialize(self._integral),
         }
 
 
@@ -335,6 +349,8 @@ def get(rank_weight):
     """Makes a `RankWeight` of a name, a `RankWeight`, a pair of functions, or a config of one."""
     if isinstance(rank_weight, dict):
         rank_weight = keras.saving.deserialize_keras_object(rank_weight)
+    if isinstance(rank_weight, type) and issubclass(rank_weight, RankWeight):
+        rank_weight = rank_weight()
     if isinstance(rank_weight, RankWeight):
         return rank_weight
     if isinstance(rank_weight, str) and rank_weight in BY_NAME:
@@ -346,8 +362,3 @@ def get(rank_weight):
         "LogNormal(n=50), or a pair of functions (density, integral) of (rank, num_items). "
         f"Received: {rank_weight!r}"
     )
-
-
-def serialize(rank_weight):
-    """The config of a rank weight, which `get` takes back."""
-    return keras.saving.serialize_keras_object(rank_weight)

@@ -1,6 +1,7 @@
 """Registration of the losses and their parts, so that saved models find them again."""
 
 import sys
+import types
 
 import keras
 
@@ -18,20 +19,22 @@ def register(cls):
     return cls
 
 
-def serialize_function(function):
-    """The config of a function of the user's own.
+def serialize(part):
+    """The config of a kernel, a rank weight, or a function of the user's own.
 
     Raises:
         ValueError: If a saved model could not find it again.
     """
-    name = keras.saving.get_registered_name(function)
+    named = part if isinstance(part, types.FunctionType) else type(part)
+    name = keras.saving.get_registered_name(named)
     is_known = (
-        keras.saving.get_registered_object(name) is function
-        or (getattr(function, "__module__", None) or "").partition(".")[0] == "keras"
+        keras.saving.get_registered_object(name) is named
+        or named.__module__.partition(".")[0] == "keras"
     )
     if not is_known:
         raise ValueError(
-            f"the function {function!r} cannot be saved: nothing would find it again. Decorate it "
-            'with @keras.saving.register_keras_serializable(package="…")'
+            f"{part!r} cannot be saved: nothing would find it again. Decorate the "
+            f"{'function' if part is named else 'class'} with "
+            '@keras.saving.register_keras_serializable(package="…")'
         )
-    return keras.saving.serialize_keras_object(function)
+    return keras.saving.serialize_keras_object(part)

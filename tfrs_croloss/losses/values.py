@@ -8,7 +8,7 @@ from keras import ops
 COSINE_TOLERANCE = 0.01
 
 
-def check(loss, labels, scores, weight, masked_score):
+def check(loss, labels, scores, weight=None, *, masked_score):
     """Raises where values make no sense, and warns once about scores that are no cosines.
 
     In compiled code there are no values to look at: nothing happens.
@@ -24,8 +24,9 @@ def check(loss, labels, scores, weight, masked_score):
         ValueError: If a score is NaN or +inf, a label neither 0 nor 1, a row has more positives
             than the loss takes, or a weight is negative, NaN or inf.
     """
-    size = ops.where(scores <= masked_score, 0, ops.absolute(scores))
-    positives = ops.sum(labels, axis=1)
+    absent = scores <= masked_score
+    size = ops.where(absent, 0, ops.absolute(scores))
+    positives = ops.sum(ops.where(absent, 0, labels), axis=1)
     facts = {
         "scores": ops.any(ops.logical_not(size < float("inf"))),
         "labels": ops.any(ops.logical_and(labels != 0, labels != 1)),
@@ -33,7 +34,9 @@ def check(loss, labels, scores, weight, masked_score):
         "cosines": ops.any(size > 1 + COSINE_TOLERANCE),
     }
     if weight is not None:
-        is_fine = ops.logical_and(weight >= 0, weight < float("inf"))
+        # What stands at positives and masked candidates does not count.
+        counting = ops.where(ops.logical_or(absent, labels != 0), 0, weight)
+        is_fine = ops.logical_and(counting >= 0, counting < float("inf"))
         facts["weights"] = ops.logical_not(ops.all(is_fine))
     facts = _known(facts)
     if not facts:
@@ -58,8 +61,8 @@ def check(loss, labels, scores, weight, masked_score):
         raise ValueError(
             "`candidate_weight` must be finite and not negative. Received: other values"
         )
-    if facts["cosines"] and loss.takes_cosines and not loss.has_warned:
-        loss.has_warned = True
+    if facts["cosines"] and loss.takes_cosines and not loss._has_warned:
+        loss._has_warned = True
         warnings.warn(
             f"{type(loss).__name__} takes cosines in [-1, 1]; a score of size "
             f"{float(ops.max(size)):.3g} came. Normalise both embeddings, and leave the task's "
@@ -73,7 +76,7 @@ def _known(facts):
     """A dict of boolean tensors as booleans, empty if they have no values (yet)."""
     try:
         values = ops.convert_to_numpy(ops.stack(list(facts.values())))
-    except (NotImplementedError, TypeError):
-        # A symbol of a TensorFlow graph, a JAX tracer, or PyTorch's "meta" device.
+    except (NotImplementedError, RuntimeError, TypeError, ValueError):
+        # A symbol of a TensorFlow graph, a tracer of JAX or torch.func, PyTorch's "meta" device.
         return {}
     return dict(zip(facts, values.tolist(), strict=True))

@@ -1,0 +1,103 @@
+"""The losses inside what a backend does to functions: JAX's transformations, second derivatives,
+TensorFlow's graphs of unknown shape."""
+
+import numpy as np
+import pytest
+
+from tests.losses.gradients import BACKEND, value_and_gradient
+from tests.losses.losses import CASES, each_loss, make_each_loss
+from tests.losses.naive import mean_over_positives
+from tests.losses.scores import NUM_CANDIDATES, ONE_HOT, SCORES
+
+X = SCORES.astype("float32")
+LABELS = ONE_HOT.astype("float32")
+WEIGHT = np.linspace(0.5, 2, NUM_CANDIDATES).astype("float32")
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="JAX's")
+@make_each_loss
+def test_gradients_through_the_transformations_of_jax(make):
+    import jax
+
+    loss = make()
+    _, expected = value_and_gradient(loss, LABELS, X, dtype="float32", candidate_weight=WEIGHT)
+
+    def of(labels, scores, weight):
+        return loss(labels, scores, candidate_weight=weight)
+
+    def scanned(labels, scores, weight):
+        step = lambda total, row: (total + of(row[0][None], row[1][None], weight), None)  # noqa: E731
+        return jax.lax.scan(step, 0.0, (labels, scores))[0]
+
+    def mapped(labels, scores, weight):
+        return jax.vmap(lambda y, x: of(y[None], x[None], weight))(labels, scores).sum()
+
+    for function in (jax.jit(of), jax.checkpoint(of), scanned, mapped):
+        for gradient_of in (jax.grad(function, 1), jax.jit(jax.grad(function, 1))):
+            gradient = gradient_of(LABELS, X, WEIGHT)
+            np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [CASES["cro"][0], CASES["scaled"][0]])
+def test_second_derivatives_are_right_or_refused(make):
+    """The change of the gradient along a direction, against its central differences."""
+    loss, direction = make(), np.random.default_rng(3).normal(size=X.shape).astype("float32")
+    step = 1e-2
+    ahead, behind = (
+        value_and_gradient(loss, LABELS, X + sign * step * direction, dtype="float32")[1]
+        for sign in (1, -1)
+    )
+    expected = (ahead - behind) / (2 * step)
+    if BACKEND == "torch":
+        import torch
+
+        scores = torch.tensor(X, requires_grad=True)
+        with pytest.raises(NotImplementedError, match="differentiable once"):
+            torch.autograd.grad(loss(LABELS, scores), scores, create_graph=True)
+        return
+    if BACKEND == "jax":
+        import jax
+
+        gradient = jax.grad(lambda x: loss(LABELS, x))
+        _, actual = jax.jvp(gradient, (X,), (direction,))
+    else:
+        import tensorflow as tf
+
+        scores = tf.constant(X)
+        with tf.GradientTape() as outer:
+            outer.watch(scores)
+            with tf.GradientTape() as inner:
+                inner.watch(scores)
+                value = loss(LABELS, scores)
+            product = tf.reduce_sum(inner.gradient(value, scores) * direction)
+        actual = outer.gradient(product, scores, unconnected_gradients="zero")
+    np.testing.assert_allclose(actual, expected, rtol=0.05, atol=0.05 * np.abs(expected).max())
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's")
+@each_loss
+def test_graphs_of_unknown_shape(make, naive_loss):
+    import tensorflow as tf
+
+    loss = make(reduction=None, max_positives=6)
+    unknown = tf.TensorSpec([None, None])
+
+    @tf.function(input_signature=[unknown, unknown, unknown])
+    def both(labels, scores, weight):
+        with tf.GradientTape() as tape:
+            tape.watch(scores)
+            value = loss(labels, scores, candidate_weight=weight)
+        return value, tape.gradient(value, scores)
+
+    for width in (4, NUM_CANDIDATES):  # fewer candidates than positives there may be, and more
+        labels = LABELS[:, :width].copy()
+        labels[1, [0, 3]] = 1
+        value, gradient = both(labels, X[:, :width], np.tile(WEIGHT[:width], [len(X), 1]))
+        for i, row in enumerate(X[:, :width].astype("float64")):
+            naive = mean_over_positives(
+                lambda s, p, positives: naive_loss(s, p, positives, WEIGHT.astype("float64")),
+                row.tolist(),
+                set(np.flatnonzero(labels[i])),
+            )
+            np.testing.assert_allclose(value[i], naive[0], rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(gradient[i], naive[1], rtol=1e-4, atol=1e-5)
