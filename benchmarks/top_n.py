@@ -5,6 +5,7 @@ each at its own best epoch, as a table and a plot. The test set is not read.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -27,6 +28,7 @@ import matplotlib.pyplot as plt
 
 TOP_N = (20, 50, 100, 200)
 FIXED_ALPHAS = (0.8, 1.0, 1.2, 1.4)
+BASE = "alpha 1.0"
 # The author's settings for Gowalla and for Yelp18.
 FIXED_MARGINS = {
     "MML (.7, .8, .9), 700": {
@@ -86,7 +88,7 @@ def train(loss, data, config):
     rows = []
 
     def validate(epoch, logs):
-        if (epoch + 1) % config.validate_every:
+        if (epoch + 1) % config.validate_every and epoch + 1 < config.epochs:
             return
         evaluation = evaluate(
             build_index(model.candidate_embeddings(), "exact"),
@@ -118,12 +120,15 @@ def measure(run: Config, output: Path, seeds: int = 3, only: list[str] | None = 
         run: Data, model and training, as of `python -m pipelines train`; its temperature is
             that of all CROLosses.
         output: Path of the results, without an ending; writes .jsonl, .md and .png.
-        seeds: Number of seeds, from 0.
+        seeds: Number of seeds, from 0; at least 2, for a deviation.
         only: Names of the settings to measure; all by default.
     """
+    if seeds < 2:
+        raise ValueError(f"--seeds must be at least 2. Received: {seeds}")
     data = load_data(run)
     settings = settings_of(len(data.items), run.temperature)
-    names = only or list(settings)
+    # The plot shows all others against it.
+    names = [name for name in settings if only is None or name in [BASE, *only]]
     log = output.with_suffix(".jsonl")
     log.parent.mkdir(parents=True, exist_ok=True)
     results = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
@@ -131,11 +136,11 @@ def measure(run: Config, output: Path, seeds: int = 3, only: list[str] | None = 
     todo = [(seed, name) for seed in range(seeds) for name in names if (name, seed) not in done]
     cosines = {}
     for seed, name in tqdm(todo, unit=" runs"):
-        run.seed = seed
+        config = replace(run, seed=seed)
         if "quantiles" in name and seed not in cosines:
             # Margins want a trained model's cosines: those of the softmax.
-            cosines[seed] = negative_cosines(train(None, data, run)[0], data, seed)
-        _, rows = train(settings[name](cosines.get(seed)), data, run)
+            cosines[seed] = negative_cosines(train(None, data, config)[0], data, seed)
+        _, rows = train(settings[name](cosines.get(seed)), data, config)
         best = {str(n): max(row[n] for row in rows) for n in TOP_N}
         results.append({"setting": name, "seed": seed, "recall": best})
         with log.open("a") as file:
@@ -167,9 +172,9 @@ def table(recalls):
 
 def plot(recalls, path):
     """Each setting's recall against that of α = 1, at each N."""
-    base = recalls["alpha 1.0"].mean(axis=0)
+    base = recalls[BASE].mean(axis=0)
     families = {"alpha": "o-", "for_top_n": "s--", "LogNormal": "^:", "MML": "x-."}
-    figure, panels = plt.subplots(1, len(families), figsize=(15, 4), sharey=True)
+    figure, panels = plt.subplots(1, len(families), figsize=(15, 5))
     for panel, (family, style) in zip(panels, families.items(), strict=True):
         for name, rows in recalls.items():
             if name.startswith(family):
@@ -179,8 +184,11 @@ def plot(recalls, path):
         panel.axhline(0, color="gray", linewidth=0.8)
         panel.set(xscale="log", xlabel="N", title=family)
         panel.set_xticks(TOP_N, TOP_N)
-        panel.legend(fontsize="small")
-    panels[0].set_ylabel("Recall@N against alpha 1.0, %")
+        panel.minorticks_off()
+        # What is far below would flatten the rest; the table has it.
+        panel.set_ylim(bottom=max(panel.get_ylim()[0], -25))
+        panel.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.18))
+    panels[0].set_ylabel(f"Recall@N against {BASE}, %")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 

@@ -307,6 +307,7 @@ def test_keras_fit_learns(make):
     assert hits.mean() > 0.85
 
 
+@pytest.mark.filterwarnings("ignore:.* takes cosines")
 @make_each_loss
 def test_keras_fit_brings_candidate_weights(make):
     """A `sample_weight` [queries, candidates] of 0 takes a column out of the loss."""
