@@ -86,6 +86,17 @@ def test_inside_a_saved_model_of_tf_keras(make, tmp_path):
     check_saved_model(tf_keras, make(), tmp_path)
 
 
+@make_each_loss
+def test_tf_keras_weighs_rows_where_nothing_is_reduced(make):
+    tf_keras = pytest.importorskip("tf_keras", reason="TensorFlow's environment has it")
+    weight = np.arange(len(SCORES), dtype="float32")
+    model = tf_keras.Sequential([tf_keras.layers.Activation("linear")])
+    model.compile(loss=make(reduction=None))
+    found = model.evaluate(SCORES, ONE_HOT, sample_weight=weight, verbose=0)
+    expected = float(make()(ONE_HOT, SCORES, sample_weight=weight)) / len(SCORES)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def check_saved_model(library, loss, tmp_path):
     model = library.Sequential([library.layers.Dense(NUM_CANDIDATES, activation="tanh")])
     model.compile(optimizer="sgd", loss=loss)

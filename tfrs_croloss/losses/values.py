@@ -24,6 +24,8 @@ def check(loss, labels, scores, weight=None, *, masked_score):
         ValueError: If a score is NaN or +inf, a label neither 0 nor 1, a row has more positives
             than the loss takes, or a weight is negative, NaN or inf.
     """
+    # JAX knows the values of what it does not differentiate.
+    labels, scores = ops.stop_gradient(labels), ops.stop_gradient(scores)
     absent = scores <= masked_score
     size = ops.where(absent, 0, ops.absolute(scores))
     positives = ops.sum(ops.where(absent, 0, labels), axis=1)
