@@ -14,8 +14,9 @@ def register(cls):
     Under `TF_USE_LEGACY_KERAS=1` it is: Keras 3 itself loads it with its TensorFlow backend.
     """
     keras.saving.register_keras_serializable(package=PACKAGE)(cls)
-    if "tf_keras" in sys.modules:
-        sys.modules["tf_keras"].saving.register_keras_serializable(package=PACKAGE)(cls)
+    tf_keras = sys.modules.get("tf_keras")
+    if tf_keras is not None:
+        tf_keras.saving.register_keras_serializable(package=PACKAGE)(cls)
     return cls
 
 
