@@ -1,6 +1,7 @@
 """Losses on scores `[num_queries, num_candidates]`, in `keras.ops`: any Keras 3 backend."""
 
-from tfrs_croloss.losses.base import Aggregate, Channel, RetrievalLoss, Row
+from tfrs_croloss.losses.base import Aggregate, RetrievalLoss, Row
+from tfrs_croloss.losses.channels import Channel
 from tfrs_croloss.losses.cro_loss import CROLoss
 from tfrs_croloss.losses.kernels import (
     Exponential,

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from tfrs_croloss.losses import values
 from tfrs_croloss.losses.arguments import check_count
+from tfrs_croloss.losses.channels import slopes_of, total_of
+from tfrs_croloss.losses.checks import check_shape_of_weight, check_shapes, check_values, fits
 from tfrs_croloss.losses.differentiation import with_gradient
-from tfrs_croloss.losses.kernels import Kernel, LogKernel
 
 # A score at or below this is absent, not very negative: TFRS writes float32's minimum / 100 into
 # the scores it masks, others write -inf.
@@ -28,24 +28,6 @@ class Row(NamedTuple):
     positive: Any
     count: Any
     weight: Any
-
-
-class Channel(NamedTuple):
-    """One comparison of the negatives with their positive, by a kernel at x, affine in the scores.
-
-    Its total over a row is Σ_j v_j · φ(x_j), or the logarithm of this sum for a `LogKernel`.
-
-    Attributes:
-        kernel: The `Kernel` φ.
-        x: `[num_queries, num_candidates]`.
-        slope: ∂x/∂s_j, a number or `[num_queries, 1]`.
-        positive_slope: ∂x/∂s⁺, likewise; None if the positive does not enter.
-    """
-
-    kernel: Kernel
-    x: Any
-    slope: Any = 1.0
-    positive_slope: Any = None
 
 
 class Aggregate(NamedTuple):
@@ -175,11 +157,11 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         """
         # Keras itself would take nested lists for structures of scalars.
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-        _check_shapes(y_true, y_pred)
+        check_shapes(y_true, y_pred)
         num_queries, num_candidates = y_pred.shape
         if sample_weight is not None:
             sample_weight = ops.convert_to_tensor(sample_weight, dtype=self.dtype)
-            is_matrix = _fits(sample_weight, (num_queries, num_candidates))
+            is_matrix = fits(sample_weight, (num_queries, num_candidates))
             if is_matrix and sample_weight.shape[1] != 1:
                 if candidate_weight is not None:
                     raise ValueError(
@@ -188,11 +170,13 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
                     )
                 candidate_weight, sample_weight = sample_weight, None
             else:
-                _check_weight("sample_weight", sample_weight, (), (num_queries,), (num_queries, 1))
+                check_shape_of_weight(
+                    "sample_weight", sample_weight, (), (num_queries,), (num_queries, 1)
+                )
         if candidate_weight is not None:
             candidate_weight = ops.convert_to_tensor(candidate_weight, dtype=self.dtype)
             shapes = (num_candidates,), (num_queries, num_candidates)
-            _check_weight("candidate_weight", candidate_weight, *shapes)
+            check_shape_of_weight("candidate_weight", candidate_weight, *shapes)
         # Keras hands on `y_true` alone, in any structure.
         y_true = (y_true,) if candidate_weight is None else (y_true, candidate_weight)
         return super().__call__(y_true, y_pred, sample_weight=sample_weight)
@@ -212,7 +196,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             y_pred: Scores `[num_queries, num_candidates]`.
         """
         labels, *weight = y_true if isinstance(y_true, tuple) else (y_true,)
-        values.check(self, labels, y_pred, *weight, masked_score=MASKED_SCORE)
+        check_values(self, labels, y_pred, *weight, masked_score=MASKED_SCORE)
         return with_gradient(self._of_matrix, y_pred, labels, *weight)
 
     def _of_matrix(self, scores, labels, weight=None):
@@ -291,7 +275,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         row = Row(positive, count, weight_sum)
 
         channels = self.compare(negative, row)
-        totals = tuple(_total(channel, is_negative, weight, scale) for channel in channels)
+        totals = tuple(total_of(channel, is_negative, weight, scale) for channel in channels)
         value, slopes, positive_slope = self.aggregate(totals, row)
 
         def weighed(x):
@@ -301,42 +285,11 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         for channel, total, slope in zip(channels, totals, slopes, strict=True):
             if slope is None:
                 continue
-            by_x = _slopes(channel, is_negative, weight, scale, total, weighed(slope))
+            by_x = slopes_of(channel, is_negative, weight, scale, total, weighed(slope))
             by_negative += channel.slope * by_x
             if channel.positive_slope is not None:
                 by_positive += channel.positive_slope * ops.sum(by_x, axis=1, keepdims=True)
         return weighed(value), by_negative, by_positive
-
-
-def _total(channel, is_negative, weight, scale):
-    """Σ_j v_j · φ(x_j) of each row, or its logarithm; `[num_queries, 1]`."""
-    if isinstance(channel.kernel, LogKernel):
-        values = _log_values(channel, is_negative, weight)
-        return ops.log(scale) + ops.logsumexp(values, axis=1, keepdims=True)
-    values = _weighed(channel.kernel(channel.x), is_negative, weight)
-    return scale * ops.sum(values, axis=1, keepdims=True)
-
-
-def _slopes(channel, is_negative, weight, scale, total, slope):
-    """The slope `[num_queries, 1]` in the total, passed on to each x_j."""
-    if isinstance(channel.kernel, LogKernel):
-        share = ops.exp(_log_values(channel, is_negative, weight) - (total - ops.log(scale)))
-        return slope * share * channel.kernel.log_derivative(channel.x)
-    return slope * scale * _weighed(channel.kernel.derivative(channel.x), is_negative, weight)
-
-
-def _weighed(values, is_negative, weight):
-    """v_j times the values, 0 at candidates that are no negatives."""
-    return ops.where(is_negative, values if weight is None else weight * values, 0)
-
-
-def _log_values(channel, is_negative, weight):
-    """ln(v_j · φ(x_j)), and next to nothing at candidates that are no negatives."""
-    values = channel.kernel.log(channel.x)
-    if weight is not None:
-        values = values + ops.log(ops.where(weight > 0, weight, 1))
-    # Not -inf: a row of nothing else would have a NaN total.
-    return ops.where(is_negative, values, MASKED_SCORE)
 
 
 def _at_least_float32(dtype):
@@ -351,31 +304,3 @@ def _at_least_float32(dtype):
     if compute_dtype not in ("float32", "float64"):
         raise ValueError(f"`dtype` must be a floating-point type. Received: {dtype!r}")
     return compute_dtype
-
-
-def _check_shapes(y_true, y_pred):
-    if len(y_true.shape) != 2 or len(y_pred.shape) != 2:
-        raise ValueError(
-            "`y_true` and `y_pred` must have shape [num_queries, num_candidates]. Received: "
-            f"y_true of shape {tuple(y_true.shape)}, y_pred of shape {tuple(y_pred.shape)}"
-        )
-    if not _fits(y_true, y_pred.shape):
-        raise ValueError(
-            "`y_true` must have the shape of `y_pred`, 1 at the positives. Received: y_true of "
-            f"shape {tuple(y_true.shape)}, y_pred of shape {tuple(y_pred.shape)}"
-        )
-
-
-def _check_weight(name, weight, *shapes):
-    if not any(_fits(weight, shape) for shape in shapes):
-        raise ValueError(
-            f"`{name}` must have one of the shapes {', '.join(map(str, shapes))}. Received: shape "
-            f"{tuple(weight.shape)}"
-        )
-
-
-def _fits(x, shape):
-    """Whether the shape of `x` is the one given, as far as both are known."""
-    return len(x.shape) == len(shape) and all(
-        a is None or b is None or a == b for a, b in zip(x.shape, shape, strict=True)
-    )

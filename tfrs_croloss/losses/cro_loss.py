@@ -6,7 +6,8 @@ from keras import ops
 
 from tfrs_croloss.losses import kernels, rank_weights
 from tfrs_croloss.losses.arguments import check_positive
-from tfrs_croloss.losses.base import Aggregate, Channel, RetrievalLoss
+from tfrs_croloss.losses.base import Aggregate, RetrievalLoss
+from tfrs_croloss.losses.channels import Channel
 from tfrs_croloss.losses.kernels import LogKernel, Step
 from tfrs_croloss.losses.rank_weights import PowerLaw, saturated
 from tfrs_croloss.losses.registration import register, serialize

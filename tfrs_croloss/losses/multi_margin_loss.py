@@ -4,10 +4,11 @@ import numpy as np
 from keras import ops
 
 from tfrs_croloss.losses.arguments import check_non_negative, check_positive
-from tfrs_croloss.losses.base import MASKED_SCORE, Aggregate, Channel, RetrievalLoss
+from tfrs_croloss.losses.base import MASKED_SCORE, Aggregate, RetrievalLoss
+from tfrs_croloss.losses.channels import Channel
+from tfrs_croloss.losses.checks import COSINE_TOLERANCE
 from tfrs_croloss.losses.kernels import MultiHinge
 from tfrs_croloss.losses.registration import register
-from tfrs_croloss.losses.values import COSINE_TOLERANCE
 
 
 @register

@@ -1,4 +1,4 @@
-"""Checks of the values that a loss is called with, where they can be seen."""
+"""Checks of what a loss is called with: shapes always, values where they can be seen."""
 
 import warnings
 
@@ -8,7 +8,37 @@ from keras import ops
 COSINE_TOLERANCE = 0.01
 
 
-def check(loss, labels, scores, weight=None, *, masked_score):
+def check_shapes(y_true, y_pred):
+    """Raises a `ValueError` unless both are matrices of one shape."""
+    if len(y_true.shape) != 2 or len(y_pred.shape) != 2:
+        raise ValueError(
+            "`y_true` and `y_pred` must have shape [num_queries, num_candidates]. Received: "
+            f"y_true of shape {tuple(y_true.shape)}, y_pred of shape {tuple(y_pred.shape)}"
+        )
+    if not fits(y_true, y_pred.shape):
+        raise ValueError(
+            "`y_true` must have the shape of `y_pred`, 1 at the positives. Received: y_true of "
+            f"shape {tuple(y_true.shape)}, y_pred of shape {tuple(y_pred.shape)}"
+        )
+
+
+def check_shape_of_weight(name, weight, *shapes):
+    """Raises a `ValueError` that names the argument unless it has one of the shapes."""
+    if not any(fits(weight, shape) for shape in shapes):
+        raise ValueError(
+            f"`{name}` must have one of the shapes {', '.join(map(str, shapes))}. Received: shape "
+            f"{tuple(weight.shape)}"
+        )
+
+
+def fits(x, shape):
+    """Whether the shape of `x` is the one given, as far as both are known."""
+    return len(x.shape) == len(shape) and all(
+        a is None or b is None or a == b for a, b in zip(x.shape, shape, strict=True)
+    )
+
+
+def check_values(loss, labels, scores, weight=None, *, masked_score):
     """Raises where values make no sense, and warns once about scores that are no cosines.
 
     In compiled code there are no values to look at: nothing happens.
