@@ -78,7 +78,7 @@ format: install ## Format the code and apply ruff's safe fixes
 # PyTorch's CPU build stands on an index of PyTorch's own: tell uv and pip of it (UV_FIND_LINKS and
 # PIP_FIND_LINKS, or UV_EXTRA_INDEX_URL and PIP_EXTRA_INDEX_URL).
 lock: $(VENV)/.locked ## Resolve the dependencies in setup.py into the two locks, with hashes
-	compile() { \
+	@compile() { \
 		$(BIN)/uv pip compile --quiet --no-config --generate-hashes --python $(BIN)/python \
 			--python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-build-isolation \
 			--custom-compile-command 'make lock' --output-file "$$@" $(ARGS) setup.py; \
