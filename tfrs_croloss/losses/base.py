@@ -66,9 +66,8 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
       so a loss may descend along another channel than the one it reports (the Lambda method). On
       PyTorch it is differentiable once.
     - Errors: an eager call raises on scores that are NaN or +inf, on labels other than 0 and 1, on
-      more positives than `max_positives` and on bad weights. Compiled code (and
-      JAX's vmap) checks shapes alone: NaN then stays in its row, and of too many positives the
-      first count.
+      more positives than `max_positives` and on bad weights. Compiled code (and JAX's vmap) checks
+      shapes alone: NaN then stays in its row, and of too many positives the first count.
 
     Args:
         max_positives: The most positives a row may have.

@@ -10,7 +10,6 @@ import abc
 import itertools
 from collections.abc import Iterable
 
-import keras
 from keras import ops
 
 from tfrs_croloss.losses import registration
@@ -339,14 +338,9 @@ BY_NAME = {
 
 def get(kernel, argument="kernel"):
     """Makes a `Kernel` of a name, a `Kernel`, a function, or what `serialize` gave of one."""
-    if isinstance(kernel, dict):
-        kernel = keras.saving.deserialize_keras_object(kernel)
-    if isinstance(kernel, type) and issubclass(kernel, Kernel):
-        kernel = kernel()
+    kernel = registration.resolve(kernel, Kernel, BY_NAME)
     if isinstance(kernel, Kernel):
         return kernel
-    if isinstance(kernel, str) and kernel in BY_NAME:
-        return BY_NAME[kernel]()
     if callable(kernel):
         return FunctionKernel(kernel)
     raise ValueError(

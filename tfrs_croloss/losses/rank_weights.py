@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from tfrs_croloss.losses.arguments import check_non_negative, check_number, check_positive
-from tfrs_croloss.losses.registration import register, serialize
+from tfrs_croloss.losses.registration import register, resolve, serialize
 
 # e^80 is near the end of float32.
 MAX_EXPONENT = 80.0
@@ -347,14 +347,9 @@ BY_NAME = {"power_law": PowerLaw, "gamma": Gamma, "exponential_decay": Exponenti
 
 def get(rank_weight):
     """Makes a `RankWeight` of a name, a `RankWeight`, a pair of functions, or a config of one."""
-    if isinstance(rank_weight, dict):
-        rank_weight = keras.saving.deserialize_keras_object(rank_weight)
-    if isinstance(rank_weight, type) and issubclass(rank_weight, RankWeight):
-        rank_weight = rank_weight()
+    rank_weight = resolve(rank_weight, RankWeight, BY_NAME)
     if isinstance(rank_weight, RankWeight):
         return rank_weight
-    if isinstance(rank_weight, str) and rank_weight in BY_NAME:
-        return BY_NAME[rank_weight]()
     if isinstance(rank_weight, tuple | list) and len(rank_weight) == 2:
         return FunctionWeight(*rank_weight)
     raise ValueError(

@@ -20,6 +20,15 @@ def register(cls):
     return cls
 
 
+def resolve(part, base, by_name):
+    """An instance of `base` from its name, class or config; all else as it came."""
+    if isinstance(part, dict):
+        part = keras.saving.deserialize_keras_object(part)
+    elif isinstance(part, str):
+        part = by_name.get(part, part)
+    return part() if isinstance(part, type) and issubclass(part, base) else part
+
+
 def serialize(part):
     """The config of a kernel, a rank weight, or a function of the user's own.
 
