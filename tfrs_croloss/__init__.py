@@ -5,8 +5,14 @@ are imported by name when wanted: `tfrs_croloss.data`, `.index`, `.retrieval`, `
 `.serving`. What needs TensorFlow Recommenders says which extra to install when it is missing.
 """
 
-from tfrs_croloss.losses import CosineContrastiveLoss, CROLoss, MultiMarginLoss, RetrievalLoss
+from tfrs_croloss.losses import (
+    CosineContrastiveLoss,
+    CROLoss,
+    MultiMarginLoss,
+    RetrievalLoss,
+    embedding_loss,
+)
 
 __version__ = "0.1.0"
 
-__all__ = ["CROLoss", "CosineContrastiveLoss", "MultiMarginLoss", "RetrievalLoss"]
+__all__ = ["CROLoss", "CosineContrastiveLoss", "MultiMarginLoss", "RetrievalLoss", "embedding_loss"]

@@ -3,6 +3,7 @@
 from tfrs_croloss.losses.base import Aggregate, RetrievalLoss, Row
 from tfrs_croloss.losses.channels import Channel
 from tfrs_croloss.losses.cro_loss import CROLoss
+from tfrs_croloss.losses.engine import embedding_loss
 from tfrs_croloss.losses.kernels import (
     Exponential,
     Hinge,
@@ -49,4 +50,5 @@ __all__ = [
     "Softplus",
     "SplitSigmoid",
     "Step",
+    "embedding_loss",
 ]

@@ -8,8 +8,8 @@ from keras import ops
 
 from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.losses.channels import slopes_of, total_of
-from tfrs_croloss.losses.checks import check_shape_of_weight, check_shapes, check_values, fits
-from tfrs_croloss.losses.differentiation import with_gradient
+from tfrs_croloss.losses.checks import check_shape, check_shapes, check_values, fits
+from tfrs_croloss.losses.differentiation import compiled, with_gradient
 
 # A score at or below this is absent, not very negative: TFRS writes float32's minimum / 100 into
 # the scores it masks, others write -inf.
@@ -169,13 +169,11 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
                     )
                 candidate_weight, sample_weight = sample_weight, None
             else:
-                check_shape_of_weight(
-                    "sample_weight", sample_weight, (), (num_queries,), (num_queries, 1)
-                )
+                check_shape("sample_weight", sample_weight, (), (num_queries,), (num_queries, 1))
         if candidate_weight is not None:
             candidate_weight = ops.convert_to_tensor(candidate_weight, dtype=self.dtype)
             shapes = (num_candidates,), (num_queries, num_candidates)
-            check_shape_of_weight("candidate_weight", candidate_weight, *shapes)
+            check_shape("candidate_weight", candidate_weight, *shapes)
         # Keras hands on `y_true` alone, in any structure.
         y_true = (y_true,) if candidate_weight is None else (y_true, candidate_weight)
         return super().__call__(y_true, y_pred, sample_weight=sample_weight)
@@ -196,69 +194,93 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         """
         labels, *weight = y_true if isinstance(y_true, tuple) else (y_true,)
         check_values(self, labels, y_pred, *weight, masked_score=MASKED_SCORE)
-        return with_gradient(self._of_matrix, y_pred, labels, *weight)
+        return with_gradient(self._of_matrix, (y_pred,), (labels, *weight))
 
     def _of_matrix(self, scores, labels, weight=None):
-        """The losses `[num_queries]` of a score matrix, and their gradient."""
-        # "unless at or below", so that a NaN score counts as present and shows. A `where`, since
-        # TensorFlow's optimizer takes not (a <= b) for a > b.
-        absent = scores <= MASKED_SCORE
-        is_positive = ops.cast(ops.where(absent, False, labels > 0), scores.dtype)
+        """The losses `[num_queries]` of a score matrix, and the pullback to the scores."""
+        losses, gradient = compiled(self._losses_and_gradient)(scores, labels, weight)
+        return losses, lambda upstream: (ops.expand_dims(upstream, 1) * gradient,)
+
+    def _losses_and_gradient(self, scores, labels, weight):
+        absent = is_masked(scores)
+        is_positive = ops.where(absent, False, labels > 0)
         is_negative = ops.where(absent, False, labels <= 0)
+        found, columns = self._find_positives(is_positive)
+        losses, gradient, by_positive = self.value_and_slopes(
+            scores,
+            ops.take_along_axis(scores, columns, axis=1),
+            found,
+            is_negative,
+            weight,
+            ops.ones_like(scores[:, :1]),
+        )
+        for slot in range(columns.shape[1]):
+            at_positive = ops.arange(ops.shape(scores)[1]) == columns[:, slot : slot + 1]
+            here = ops.logical_and(at_positive, found[:, slot : slot + 1])
+            gradient = ops.where(here, by_positive[:, slot : slot + 1], gradient)
+        return losses, gradient
+
+    def _find_positives(self, is_positive):
+        """Up to `max_positives` of each row: whether there is one, and its column."""
+        if self.max_positives == 1:
+            found = ops.any(is_positive, axis=1, keepdims=True)
+            return found, ops.argmax(ops.cast(is_positive, "int32"), axis=1, keepdims=True)
+        num_candidates = is_positive.shape[1]
+        is_positive = ops.cast(is_positive, self.dtype)
+        if num_candidates is None:
+            # There may be fewer candidates than that.
+            is_positive = ops.pad(is_positive, [[0, 0], [0, self.max_positives]])
+        slots = min(self.max_positives, num_candidates or self.max_positives)
+        found, columns = ops.top_k(is_positive, slots)
+        return found > 0, ops.where(found > 0, columns, 0)
+
+    def value_and_slopes(self, scores, positives, found, is_negative, weight, row_weight):
+        """The loss of each row and its slopes, the mean over the row's positives.
+
+        The same over a whole score matrix, over a block of it, or over the candidates of all
+        replicas.
+
+        Args:
+            scores: `[num_queries, num_candidates]`.
+            positives: The scores of the rows' positives, `[num_queries, max_positives]`.
+            found: Which of these a row has, bool `[num_queries, max_positives]`.
+            is_negative: Which candidates are negatives, bool `[num_queries, num_candidates]`.
+            weight: v_j of the candidates, of a shape that broadcasts, or None. A weight of 0 makes
+                a candidate absent.
+            row_weight: A factor of the results, `[num_queries, 1]`. Where it is 0, so are they.
+
+        Returns:
+            The losses `[num_queries]`, ∂loss/∂s_j `[num_queries, num_candidates]`, 0 at candidates
+            that are no negatives, and ∂loss/∂s⁺ `[num_queries, max_positives]`.
+        """
         if weight is not None:
             is_negative = ops.where(weight <= 0, False, is_negative)
         has_negative = ops.any(is_negative, axis=1, keepdims=True)
+        has_loss = ops.logical_and(found, has_negative)
+        num_positives = ops.sum(ops.cast(found, scores.dtype), axis=1, keepdims=True)
+        share = ops.where(has_loss, row_weight / ops.where(num_positives > 0, num_positives, 1), 0)
+        positives = ops.where(has_loss, positives, 0)
 
-        found, columns = self._find_positives(is_positive)
-        has_loss = ops.logical_and(found > 0, has_negative)
-        num_positives = ops.sum(found, axis=1, keepdims=True)
-        share = ops.where(has_loss, 1 / ops.where(num_positives > 0, num_positives, 1), 0)
-        positives = ops.where(has_loss, ops.take_along_axis(scores, columns, axis=1), 0)
-
-        losses, gradient = 0.0, 0.0
-        for slot in range(columns.shape[1]):
-            column, positive, row_weight = (
-                x[:, slot : slot + 1] for x in (columns, positives, share)
-            )
-            value, by_negative, by_positive = self.value_and_slopes(
+        losses, by_negative, by_positive = 0.0, 0.0, []
+        for slot in range(positives.shape[1]):
+            positive = positives[:, slot : slot + 1]
+            loss, slopes, positive_slope = self._of_one_positive(
                 # Where a candidate is no negative, a score that any kernel can take.
                 ops.where(is_negative, scores, positive),
                 positive,
                 is_negative,
                 weight,
-                row_weight,
+                share[:, slot : slot + 1],
             )
-            at_positive = ops.arange(ops.shape(scores)[1]) == column
-            losses += value
-            gradient += ops.where(at_positive, by_positive, by_negative)
-        return ops.squeeze(losses, axis=1), gradient
+            losses += loss
+            by_negative += slopes
+            by_positive.append(positive_slope)
+        return losses[:, 0], by_negative, ops.concatenate(by_positive, axis=1)
 
-    def _find_positives(self, is_positive):
-        """Up to `max_positives` of each row: whether it is one, 0 or 1, and its column."""
-        num_candidates = is_positive.shape[1]
-        if num_candidates is None and self.max_positives > 1:
-            # There may be fewer candidates than that.
-            is_positive = ops.pad(is_positive, [[0, 0], [0, self.max_positives]])
-        slots = min(self.max_positives, num_candidates or self.max_positives)
-        found, columns = ops.top_k(is_positive, slots)
-        return found, ops.where(found > 0, columns, 0)
+    def _of_one_positive(self, negative, positive, is_negative, weight, row_weight):
+        """As `value_and_slopes` for one positive a row: where `compare` and `aggregate` meet.
 
-    def value_and_slopes(self, negative, positive, is_negative, weight, row_weight):
-        """The loss of each row and its slopes, for one positive a row.
-
-        The one place where `compare` and `aggregate` meet: the same over a whole score matrix,
-        over a block of it, or over the candidates of all replicas.
-
-        Args:
-            negative: Scores `[num_queries, num_candidates]`, finite at other candidates too.
-            positive: Scores `[num_queries, 1]`.
-            is_negative: Which candidates are negatives, bool `[num_queries, num_candidates]`.
-            weight: v_j of the candidates, of a shape that broadcasts, or None.
-            row_weight: A factor of the results, `[num_queries, 1]`. Where it is 0, so are they.
-
-        Returns:
-            The losses `[num_queries, 1]`, ∂loss/∂s_j `[num_queries, num_candidates]`, 0 at
-            candidates that are no negatives, and ∂loss/∂s⁺ `[num_queries, 1]`.
+        The scores are finite at candidates that are no negatives too.
         """
         # A row of none has a `row_weight` of 0; here it only has to stay finite.
         count = ops.sum(ops.cast(is_negative, positive.dtype), axis=1, keepdims=True)
@@ -289,6 +311,13 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             if channel.positive_slope is not None:
                 by_positive += channel.positive_slope * ops.sum(by_x, axis=1, keepdims=True)
         return weighed(value), by_negative, by_positive
+
+
+def is_masked(scores):
+    """Which candidates are absent by their score."""
+    # "unless at or below", so that a NaN score counts as present and shows. Users of it take
+    # `where`, since TensorFlow's optimizer takes not (a <= b) for a > b.
+    return scores <= MASKED_SCORE
 
 
 def _at_least_float32(dtype):

@@ -7,6 +7,8 @@ from keras import ops
 # What the rounding of bfloat16 does to a cosine of 1.
 COSINE_TOLERANCE = 0.01
 
+USUAL_CAUSE = "A learning rate too high or a norm of 0 before normalisation is the usual cause"
+
 
 def check_shapes(y_true, y_pred):
     """Raises a `ValueError` unless both are matrices of one shape."""
@@ -22,12 +24,12 @@ def check_shapes(y_true, y_pred):
         )
 
 
-def check_shape_of_weight(name, weight, *shapes):
+def check_shape(name, x, *shapes):
     """Raises a `ValueError` that names the argument unless it has one of the shapes."""
-    if not any(fits(weight, shape) for shape in shapes):
+    if not any(fits(x, shape) for shape in shapes):
         raise ValueError(
             f"`{name}` must have one of the shapes {', '.join(map(str, shapes))}. Received: shape "
-            f"{tuple(weight.shape)}"
+            f"{tuple(x.shape)}"
         )
 
 
@@ -36,6 +38,39 @@ def fits(x, shape):
     return len(x.shape) == len(shape) and all(
         a is None or b is None or a == b for a, b in zip(x.shape, shape, strict=True)
     )
+
+
+def check_embeddings(loss, queries, candidates):
+    """Raises where embeddings make no sense, as `check_values` of scores.
+
+    Args:
+        loss: The `RetrievalLoss` that was called.
+        queries: `[num_queries, dim]` or `[num_queries, num_heads, dim]`.
+        candidates: `[num_candidates, dim]`.
+
+    Raises:
+        ValueError: If a shape is wrong or an embedding is NaN or inf.
+    """
+    if len(queries.shape) not in (2, 3) or len(candidates.shape) != 2:
+        raise ValueError(
+            "`queries` must have shape [num_queries, dim] or [num_queries, num_heads, dim], and "
+            "`candidates` [num_candidates, dim]. Received: shapes "
+            f"{tuple(queries.shape)} and {tuple(candidates.shape)}"
+        )
+    check_shape("candidates", candidates, (None, queries.shape[-1]))
+    sizes = {}
+    for name, x in (("queries", queries), ("candidates", candidates)):
+        x = ops.stop_gradient(x)
+        sizes[name] = ops.sqrt(ops.max(ops.sum(ops.square(x), axis=-1), initial=0))
+    sizes = _known(sizes)
+    for name, size in sizes.items():
+        if not size < float("inf"):
+            raise ValueError(
+                f"`{name}` must be finite. Received: NaN or inf among them, or too large to be "
+                f"squared. {USUAL_CAUSE}"
+            )
+    if sizes:
+        _warn_of_size(loss, sizes["queries"] * sizes["candidates"])
 
 
 def check_values(loss, labels, scores, weight=None, *, masked_score):
@@ -76,8 +111,7 @@ def check_values(loss, labels, scores, weight=None, *, masked_score):
     if facts["scores"]:
         raise ValueError(
             "`y_pred` must hold finite scores, or -inf where a candidate is masked. Received: NaN "
-            "or inf among them. A learning rate too high or a norm of 0 before normalisation is "
-            "the usual cause"
+            f"or inf among them. {USUAL_CAUSE}"
         )
     if facts["labels"]:
         raise ValueError(
@@ -93,14 +127,20 @@ def check_values(loss, labels, scores, weight=None, *, masked_score):
         raise ValueError(
             "`candidate_weight` must be finite and not negative. Received: other values"
         )
-    if facts["cosines"] and loss.takes_cosines and not loss._has_warned:
+    if facts["cosines"]:
+        _warn_of_size(loss, float(ops.max(size)))
+
+
+def _warn_of_size(loss, size):
+    """Warns once of scores that are no cosines, where the loss takes such."""
+    if size > 1 + COSINE_TOLERANCE and loss.takes_cosines and not loss._has_warned:
         loss._has_warned = True
         warnings.warn(
-            f"{type(loss).__name__} takes cosines in [-1, 1]; a score of size "
-            f"{float(ops.max(size)):.3g} came. Normalise both embeddings, and leave the task's "
-            "`temperature` and `candidate_sampling_probability` off: they rescale and shift the "
-            "scores before the loss sees them",
-            stacklevel=5,  # the caller of the loss
+            f"{type(loss).__name__} takes cosines in [-1, 1]; a score of size {size:.3g} came. "
+            "Normalise both embeddings, and leave the task's `temperature` and "
+            "`candidate_sampling_probability` off: they rescale and shift the scores before the "
+            "loss sees them",
+            stacklevel=6,  # the caller of the loss
         )
 
 

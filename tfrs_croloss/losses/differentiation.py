@@ -4,23 +4,23 @@ import keras
 from keras import ops
 
 
-def with_gradient(function, x, *others):
-    """Calls `function` and lets its own gradient stand for the differentiation.
+def with_gradient(function, inputs, constants=()):
+    """Calls `function` and lets its own pullback stand for the differentiation.
 
     Args:
-        function: From `x` `[n, m]` and `others` to values `[n]` and their gradient in `x` `[n, m]`,
-            each value a function of its own row alone.
-        x: A tensor `[n, m]`.
-        *others: Further tensors, taken as constants. They are arguments and no closure, which JAX
-            would not differentiate through under its transformations.
+        function: From `inputs` and `constants` to a tensor and its pullback, a function from the
+            upstream gradient to the gradients in the inputs.
+        inputs: Tensors to differentiate in.
+        constants: Further tensors. They are arguments and no closure, which JAX would not
+            differentiate through under its transformations.
 
     Returns:
-        The values `[n]`.
+        The tensor.
     """
 
     @ops.custom_gradient
-    def values(x, *others):
-        result, gradient = function(x, *others)
+    def result_of(*tensors):
+        result, pullback = function(*tensors)
 
         def chain(*args, upstream=None):
             # TensorFlow and JAX hand over the upstream alone, PyTorch the arguments before it.
@@ -28,12 +28,23 @@ def with_gradient(function, x, *others):
                 (upstream,) = args
             else:
                 _refuse_second_derivative()
-            constants = (ops.zeros_like(other) for other in others)
-            return ops.expand_dims(upstream, 1) * gradient, *constants
+            return *pullback(upstream), *(_no_gradient(constant) for constant in constants)
 
         return result, chain
 
-    return values(x, *others)
+    return result_of(*inputs, *constants)
+
+
+def _no_gradient(constant):
+    """JAX wants zeros, of a dtype of their own where the constant is an integer."""
+    if keras.backend.backend() != "jax":
+        return None
+    import jax
+    import numpy as np
+
+    if jax.numpy.issubdtype(constant.dtype, jax.numpy.inexact):
+        return ops.zeros_like(constant)
+    return np.zeros(constant.shape, jax.dtypes.float0)
 
 
 def _refuse_second_derivative():
@@ -45,6 +56,19 @@ def _refuse_second_derivative():
             "On PyTorch this loss is differentiable once. Received: create_graph=True, or a "
             "Hessian. Use the TensorFlow or JAX backend for second derivatives"
         )
+
+
+def compiled(function):
+    """In a graph of TensorFlow, the function by XLA: one pass over memory for many operations.
+
+    JAX compiles what is under `jax.jit` anyway. An eager call stays as it is.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if tf.inside_function():
+            return tf.function(function, jit_compile=True, autograph=False)
+    return function
 
 
 def derivative(function, x):

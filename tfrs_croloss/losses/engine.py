@@ -1,0 +1,331 @@
+"""The losses straight from embeddings: the score matrix is never held."""
+
+from keras import ops
+
+from tfrs_croloss.losses.arguments import check_count
+from tfrs_croloss.losses.base import MASKED_SCORE, RetrievalLoss, is_masked
+from tfrs_croloss.losses.blocks import into_blocks, out_of_blocks, sum_over_blocks
+from tfrs_croloss.losses.checks import check_embeddings, check_shape
+from tfrs_croloss.losses.differentiation import compiled, with_gradient
+from tfrs_croloss.losses.membership import is_among, labels_of
+
+# Scores of a block under `block_size="auto"`: 8 MiB in float32, which caches hold, and rows
+# enough for matrix products to be fast.
+SCORES_OF_A_BLOCK = 2**21
+ROWS_OF_A_BLOCK = (32, 512)
+
+REDUCTIONS = ("sum", "sum_over_batch_size", "mean", "mean_with_sample_weight", "none", None)
+
+
+def embedding_loss(
+    loss,
+    queries,
+    candidates,
+    positive_index=None,
+    candidate_ids=None,
+    known_positive_ids=None,
+    candidate_weight=None,
+    sample_weight=None,
+    reduction="sum",
+    *,
+    score_mask=None,
+    num_hard_negatives=None,
+    block_size="auto",
+):
+    """Computes a loss and its gradient from embeddings, a block of rows of scores at a time.
+
+    ```
+    loss(labels, queries @ candidates.T)
+    ```
+
+    in value and gradient, where `labels` has a 1 at each row's positives, and without the matrix:
+    the memory grows with queries + candidates and not with their product. A block is compared
+    while its scores are in cache, and its part of the gradient is summed up in the same pass:
+
+    ```
+    s = q @ C.T      g = row_weight · ∂loss/∂s      dq = g @ C      dC += g.T @ q
+    ```
+
+    So the weights of the rows and the reduction are inside. With `reduction=None` the scores are
+    computed again in the backward pass. `queries` and `candidates` are differentiated, once; all
+    else is constant.
+
+    Args:
+        loss: A `RetrievalLoss`, whose own `reduction` and `max_positives` do not count here.
+        queries: `[num_queries, dim]`, or `[num_queries, num_heads, dim]`: the score is then the
+            best of the heads'.
+        candidates: `[num_candidates, dim]`.
+        positive_index: The candidate that is the positive of each query, `[num_queries]`, or
+            several, `[num_queries, max_positives]`, each against the row's negatives alone; -1 for
+            none. By default query i has candidate i.
+        candidate_ids: `[num_candidates]` integers: other candidates with the id of a positive of
+            the row are no negatives of it.
+        known_positive_ids: `[num_queries, num_known]`, ids of items that are no negatives of the
+            row either, its user's other positives say. Padded with an id that no item has, as -1.
+        candidate_weight: v_j ≥ 0, `[num_candidates]` or `[num_queries, num_candidates]`: how many
+            items each candidate stands for, see `CROLoss`. 0 makes a candidate absent.
+        sample_weight: Weights of the rows, `[num_queries]` or `[num_queries, 1]`.
+        reduction: `"sum"`, `"sum_over_batch_size"` or `"mean"` over the rows,
+            `"mean_with_sample_weight"`, or None.
+        score_mask: Bool, `[num_candidates]` or `[num_queries, num_candidates]`: False where a
+            candidate is absent.
+        num_hard_negatives: Compare with this many negatives of the highest scores alone.
+        block_size: Rows of scores at a time. `"auto"` takes from 32 to 512, as many as hold two
+            million scores; None takes all.
+
+    Returns:
+        The loss, a scalar under a reduction and `[num_queries]` without.
+
+    Raises:
+        ValueError: If an argument has the wrong shape or is out of range, if there are known
+            positives and no `candidate_ids` or, in an eager call, if an embedding is NaN or inf.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from tfrs_croloss import CROLoss, embedding_loss
+    >>> queries, candidates = np.eye(2, 3), np.array([[1.0, 0, 0], [0, 0.5, 0], [0.2, 0, 1]])
+    >>> loss = CROLoss()
+    >>> round(float(embedding_loss(loss, queries, candidates)), 4)
+    1.1883
+    >>> round(float(loss(np.eye(2, 3), queries @ candidates.T)), 4)
+    1.1883
+
+    In a training step of Keras or JAX, with item ids and twice the negatives:
+
+    ```python
+    value = embedding_loss(
+        CROLoss(lambda_kernel="sigmoid", temperature=0.1),
+        user_tower(users),
+        item_tower(ops.concatenate([items, negatives])),
+        candidate_ids=ops.concatenate([items, negatives]),
+    )
+    ```
+    """
+    if not isinstance(loss, RetrievalLoss):
+        raise ValueError(
+            f"`loss` must be a RetrievalLoss, CROLoss or MultiMarginLoss say. Received: {loss!r}"
+        )
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"`reduction` must be one of {REDUCTIONS}. Received: {reduction!r}")
+    if num_hard_negatives is not None:
+        check_count("num_hard_negatives", num_hard_negatives)
+    if known_positive_ids is not None and candidate_ids is None:
+        raise ValueError("`candidate_ids` must be given with `known_positive_ids`. Received: None")
+    queries, candidates = (ops.cast(x, loss.dtype) for x in (queries, candidates))
+    check_embeddings(loss, queries, candidates)
+    if len(queries.shape) == 2:
+        queries = ops.expand_dims(queries, axis=1)
+    num_queries, num_candidates = ops.shape(queries)[0], ops.shape(candidates)[0]
+
+    if positive_index is None:
+        positive_index = ops.arange(num_queries, dtype="int32")
+        positives = candidates[:num_queries]
+    else:
+        positive_index = ops.cast(positive_index, "int32")
+        check_shape("positive_index", positive_index, (queries.shape[0],), (queries.shape[0], None))
+        positives = ops.take(candidates, ops.where(positive_index >= 0, positive_index, 0), axis=0)
+    if len(positive_index.shape) == 1:
+        positive_index, positives = (ops.expand_dims(x, 1) for x in (positive_index, positives))
+
+    labels, own_labels = labels_of(
+        num_candidates, positive_index, candidate_ids, known_positive_ids
+    )
+    rows = {
+        "row_weight": _row_weight(sample_weight, reduction, queries),
+        "found": positive_index >= 0,
+        "own_labels": own_labels,
+    }
+    columns = {"labels": labels}
+    for name, value, dtype in (
+        ("score_mask", score_mask, "bool"),
+        ("candidate_weight", candidate_weight, loss.dtype),
+    ):
+        if value is not None:
+            value = ops.cast(value, dtype)
+            one_a_candidate = (candidates.shape[0],)
+            check_shape(name, value, one_a_candidate, (queries.shape[0], candidates.shape[0]))
+            (columns if len(value.shape) == 1 else rows)[name] = value
+
+    engine = _Engine(
+        loss,
+        num_hard_negatives,
+        _block_size(block_size, num_queries, num_candidates),
+        tuple(rows),
+        tuple(columns),
+    )
+    return with_gradient(
+        engine.losses if reduction in ("none", None) else engine.total,
+        (queries, candidates, positives),
+        (*rows.values(), *columns.values()),
+    )
+
+
+class _Engine:
+    """A loss over blocks of rows of scores.
+
+    Its methods take queries `[q, heads, dim]`, candidates `[c, dim]`, positives
+    `[q, max_positives, dim]` and then what the names say: `rows`, whose first axis is that of the
+    queries, and `columns` `[c]`.
+    """
+
+    def __init__(self, loss, num_hard_negatives, block_size, rows, columns):
+        self.loss = loss
+        self.num_hard_negatives = num_hard_negatives
+        self.block_size = block_size
+        self.rows = rows
+        self.columns = columns
+
+    def total(self, *tensors):
+        """The sum of the losses of all rows, and its pullback to the embeddings."""
+        losses, gradients = self._over_blocks(*tensors)
+        return ops.sum(losses), lambda upstream: [upstream * x for x in gradients]
+
+    def losses(self, *tensors):
+        """The losses `[q]`, and their pullback to the embeddings, which computes all again."""
+        losses, _ = self._over_blocks(*tensors, with_gradients=False)
+
+        def pullback(upstream):
+            *embeddings, row_weight = tensors[:4]
+            row_weight *= ops.expand_dims(upstream, axis=1)
+            return self._over_blocks(*embeddings, row_weight, *tensors[4:])[1]
+
+        return losses, pullback
+
+    def _over_blocks(self, queries, candidates, positives, *parts, with_gradients=True):
+        rows, columns = parts[: len(self.rows)], parts[len(self.rows) :]
+        columns = dict(zip(self.columns, columns, strict=True))
+        losses_and_slopes = compiled(self._losses_and_slopes)
+
+        def block(queries, positives, *rows):
+            flat = ops.reshape(queries, (-1, queries.shape[2]))
+            by_head = ops.matmul(flat, ops.transpose(candidates))
+            by_head = ops.reshape(by_head, (*ops.shape(queries)[:2], ops.shape(candidates)[0]))
+            own_by_head = ops.einsum("qhd,qpd->qhp", queries, positives)
+            losses, slopes, own_slopes = losses_and_slopes(
+                _best(by_head),
+                _best(own_by_head),
+                **dict(zip(self.rows, rows, strict=True)),
+                **columns,
+            )
+            if not with_gradients:
+                return (), (losses,)
+            slopes, own_slopes = _to_heads(slopes, by_head), _to_heads(own_slopes, own_by_head)
+            flat_slopes = ops.reshape(slopes, (-1, ops.shape(candidates)[0]))
+            by_query = ops.reshape(ops.matmul(flat_slopes, candidates), ops.shape(queries))
+            by_query += ops.einsum("qhp,qpd->qhd", own_slopes, positives)
+            by_positive = ops.einsum("qhp,qhd->qpd", own_slopes, queries)
+            # Transposed, this product is the faster one.
+            by_candidate = ops.matmul(ops.transpose(flat), flat_slopes)
+            return (by_candidate,), (losses, by_query, by_positive)
+
+        num_queries = ops.shape(queries)[0]
+        num_blocks = _ceil_div(num_queries, self.block_size)
+        totals, (losses, *by_row) = sum_over_blocks(
+            block,
+            tuple(into_blocks(x, self.block_size, num_blocks) for x in (queries, positives, *rows)),
+            (ops.zeros_like(ops.transpose(candidates)),) if with_gradients else (),
+            num_kept=3 if with_gradients else 1,
+        )
+        losses = out_of_blocks(losses, num_queries)
+        if not with_gradients:
+            return losses, None
+        by_query, by_positive = (out_of_blocks(x, num_queries) for x in by_row)
+        return losses, (by_query, ops.transpose(totals[0]), by_positive)
+
+    def _losses_and_slopes(
+        self,
+        scores,
+        own_scores,
+        row_weight,
+        found,
+        own_labels,
+        labels,
+        score_mask=None,
+        candidate_weight=None,
+    ):
+        """What `RetrievalLoss.value_and_slopes` says of a block."""
+        is_negative = ops.logical_not(is_among(labels, own_labels))
+        if score_mask is not None:
+            is_negative = ops.logical_and(is_negative, score_mask)
+        if candidate_weight is not None and len(candidate_weight.shape) == 1:
+            candidate_weight = ops.expand_dims(candidate_weight, axis=0)
+        if self.num_hard_negatives is None:
+            return self.loss.value_and_slopes(
+                scores, own_scores, found, is_negative, candidate_weight, row_weight
+            )
+        return self._of_hardest(
+            scores, own_scores, found, is_negative, candidate_weight, row_weight
+        )
+
+    def _of_hardest(self, scores, own_scores, found, is_negative, weight, row_weight):
+        if weight is not None:
+            weight = ops.broadcast_to(weight, ops.shape(scores))
+            is_negative = ops.logical_and(is_negative, weight > 0)
+        num_rows, num_candidates = ops.shape(scores)
+        hardest, columns = ops.top_k(
+            ops.where(is_negative, scores, MASKED_SCORE),
+            _clip(self.num_hard_negatives, 1, num_candidates),
+        )
+        losses, slopes, own_slopes = self.loss.value_and_slopes(
+            hardest,
+            own_scores,
+            found,
+            ops.where(is_masked(hardest), False, True),
+            None if weight is None else ops.take_along_axis(weight, columns, axis=1),
+            row_weight,
+        )
+        rows = ops.expand_dims(ops.arange(num_rows, dtype=columns.dtype), axis=1)
+        places = ops.stack([rows + ops.zeros_like(columns), columns], axis=-1)
+        return losses, ops.scatter(places, slopes, (num_rows, num_candidates)), own_slopes
+
+
+def _best(by_head):
+    """Scores `[q, heads, c]` to those of the best head `[q, c]`."""
+    return by_head[:, 0] if by_head.shape[1] == 1 else ops.max(by_head, axis=1)
+
+
+def _to_heads(slopes, by_head):
+    """Slopes `[q, c]` in the scores of the best head, which tied heads share."""
+    slopes = ops.expand_dims(slopes, axis=1)
+    if by_head.shape[1] == 1:
+        return slopes
+    is_best = ops.cast(by_head == ops.max(by_head, axis=1, keepdims=True), by_head.dtype)
+    return slopes * is_best / ops.sum(is_best, axis=1, keepdims=True)
+
+
+def _row_weight(sample_weight, reduction, queries):
+    """The weights of the rows and the reduction in one factor, `[num_queries, 1]`."""
+    weight = ones = ops.ones((ops.shape(queries)[0], 1), dtype=queries.dtype)
+    if sample_weight is not None:
+        weight = ops.cast(sample_weight, queries.dtype)
+        check_shape("sample_weight", weight, (queries.shape[0],), (queries.shape[0], 1))
+        weight = ops.reshape(weight, (-1, 1))
+    if reduction in ("mean", "sum_over_batch_size"):
+        return weight / ops.sum(ones)
+    if reduction == "mean_with_sample_weight":
+        return weight / ops.sum(weight)
+    return weight
+
+
+def _block_size(block_size, num_queries, num_candidates):
+    """Rows of a block: blocks of one size, so that few rows are padding."""
+    if block_size is None:
+        return _clip(num_queries, 1)
+    if block_size == "auto":
+        block_size = _clip(SCORES_OF_A_BLOCK // _clip(num_candidates, 1), *ROWS_OF_A_BLOCK)
+    else:
+        check_count("block_size", block_size)
+    return _clip(_ceil_div(num_queries, _clip(_ceil_div(num_queries, block_size), 1)), 1)
+
+
+def _ceil_div(x, y):
+    return -(-x // y)
+
+
+def _clip(x, low, high=None):
+    """Clips a size: a number, or a tensor where a graph of TensorFlow does not know it yet."""
+    if isinstance(x, int) and (high is None or isinstance(high, int)):
+        return max(low, x if high is None else min(x, high))
+    x = ops.maximum(x, low)
+    return x if high is None else ops.minimum(x, high)

@@ -1,0 +1,53 @@
+"""Which candidates are no negatives of a row: its positives, whatever column they stand in."""
+
+from keras import ops
+
+# With up to this many labels a row, comparing is faster than scattering.
+FEW = 4
+
+
+def labels_of(num_candidates, positive_index, candidate_ids=None, known_positive_ids=None):
+    """Labels of the candidates, and for each row those of the candidates that are no negatives.
+
+    Two candidates have one label if they have one id, or are the same where there are no ids.
+
+    Args:
+        num_candidates: Their number.
+        positive_index: `[num_queries, max_positives]`, -1 for none.
+        candidate_ids: `[num_candidates]`, or None.
+        known_positive_ids: `[num_queries, num_known]`, or None.
+
+    Returns:
+        int32 `[num_candidates]`, from 0, and int32 `[num_queries, n]`, -1 for none.
+    """
+    if candidate_ids is None:
+        return ops.arange(num_candidates, dtype="int32"), positive_index
+    ids = ops.sort(candidate_ids)
+    # Where the first of the candidates with this id stands among the sorted.
+    labels = ops.cast(ops.searchsorted(ids, candidate_ids), "int32")
+    own = ops.take(labels, ops.where(positive_index >= 0, positive_index, 0))
+    own = ops.where(positive_index >= 0, own, -1)
+    if known_positive_ids is not None:
+        known = ops.cast(known_positive_ids, ids.dtype)
+        places = ops.cast(ops.searchsorted(ids, known), "int32")
+        last = ops.cast(num_candidates - 1, "int32")
+        found = ops.take(ids, ops.where(places < last, places, last)) == known
+        own = ops.concatenate([own, ops.where(found, places, -1)], axis=1)
+    return labels, own
+
+
+def is_among(labels, own_labels):
+    """Whether each of the labels `[c]` is one of the row's `[b, n]`; bool `[b, c]`."""
+    if own_labels.shape[1] is not None and own_labels.shape[1] <= FEW:
+        found = False
+        for slot in range(own_labels.shape[1]):
+            found = ops.logical_or(found, labels == own_labels[:, slot : slot + 1])
+        return found
+    num_rows, num_labels = ops.shape(own_labels)[0], ops.shape(labels)[0]
+    row = ops.zeros_like(own_labels) + ops.arange(num_rows, dtype="int32")[:, None]
+    # One column more takes in those of -1.
+    column = ops.where(own_labels >= 0, own_labels, num_labels)
+    hits = ops.scatter(
+        ops.stack([row, column], axis=-1), ops.ones_like(own_labels), (num_rows, num_labels + 1)
+    )
+    return ops.take(hits > 0, labels, axis=1)
