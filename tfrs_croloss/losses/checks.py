@@ -7,6 +7,7 @@ from keras import ops
 # What the rounding of bfloat16 does to a cosine of 1.
 COSINE_TOLERANCE = 0.01
 
+BAD_WEIGHT = "`candidate_weight` must be finite and not negative. Received: other values"
 USUAL_CAUSE = "A learning rate too high or a norm of 0 before normalisation is the usual cause"
 
 
@@ -73,6 +74,25 @@ def check_embeddings(loss, queries, candidates):
         _warn_of_size(loss, sizes["queries"] * sizes["candidates"])
 
 
+def check_numbers(positive_index, num_candidates, candidate_weight):
+    """Raises, where values can be seen, on indices of no candidate and on bad weights."""
+    facts = {}
+    if positive_index is not None:
+        index = ops.cast(positive_index, "int32")
+        facts["index"] = ops.any(ops.logical_or(index < -1, index >= num_candidates))
+    if candidate_weight is not None:
+        weight = ops.stop_gradient(ops.convert_to_tensor(candidate_weight))
+        is_fine = ops.logical_and(weight >= 0, weight < float("inf"))
+        facts["weight"] = ops.logical_not(ops.all(is_fine))
+    facts = _known(facts) if facts else {}
+    if facts.get("index"):
+        raise ValueError(
+            f"`positive_index` must be from -1 (none) to {num_candidates - 1}. Received: others"
+        )
+    if facts.get("weight"):
+        raise ValueError(BAD_WEIGHT)
+
+
 def check_values(loss, labels, scores, weight=None, *, masked_score):
     """Raises where values make no sense, and warns once about scores that are no cosines.
 
@@ -124,9 +144,7 @@ def check_values(loss, labels, scores, weight=None, *, masked_score):
             f"max_positives={loss.max_positives}. Give the loss the most that a row can have"
         )
     if facts.get("weights"):
-        raise ValueError(
-            "`candidate_weight` must be finite and not negative. Received: other values"
-        )
+        raise ValueError(BAD_WEIGHT)
     if facts["cosines"]:
         _warn_of_size(loss, float(ops.max(size)))
 

@@ -5,7 +5,7 @@ from keras import ops
 from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.losses.base import MASKED_SCORE, RetrievalLoss, is_masked
 from tfrs_croloss.losses.blocks import into_blocks, out_of_blocks, sum_over_blocks
-from tfrs_croloss.losses.checks import check_embeddings, check_shape
+from tfrs_croloss.losses.checks import check_embeddings, check_numbers, check_shape
 from tfrs_croloss.losses.differentiation import compiled, with_gradient
 from tfrs_croloss.losses.membership import is_among, labels_of
 
@@ -28,6 +28,8 @@ def embedding_loss(
     sample_weight=None,
     reduction="sum",
     *,
+    positives=None,
+    positive_ids=None,
     score_mask=None,
     num_hard_negatives=None,
     block_size="auto",
@@ -67,6 +69,10 @@ def embedding_loss(
         sample_weight: Weights of the rows, `[num_queries]` or `[num_queries, 1]`.
         reduction: `"sum"`, `"sum_over_batch_size"` or `"mean"` over the rows,
             `"mean_with_sample_weight"`, or None.
+        positives: Instead of `positive_index`, embeddings `[num_queries, dim]` or
+            `[num_queries, max_positives, dim]` of positives that are not among the candidates.
+        positive_ids: Their ids, `[num_queries]` or `[num_queries, max_positives]`, so that
+            candidates with the same are no negatives.
         score_mask: Bool, `[num_candidates]` or `[num_queries, num_candidates]`: False where a
             candidate is absent.
         num_hard_negatives: Compare with this many negatives of the highest scores alone.
@@ -110,33 +116,46 @@ def embedding_loss(
         raise ValueError(f"`reduction` must be one of {REDUCTIONS}. Received: {reduction!r}")
     if num_hard_negatives is not None:
         check_count("num_hard_negatives", num_hard_negatives)
-    if known_positive_ids is not None and candidate_ids is None:
-        raise ValueError("`candidate_ids` must be given with `known_positive_ids`. Received: None")
+    for name, ids in (("positive_ids", positive_ids), ("known_positive_ids", known_positive_ids)):
+        if ids is not None and candidate_ids is None:
+            raise ValueError(f"`candidate_ids` must be given with `{name}`. Received: None")
+    if positives is not None and positive_index is not None:
+        raise ValueError("`positives` and `positive_index` exclude each other. Received: both")
     queries, candidates = (ops.cast(x, loss.dtype) for x in (queries, candidates))
     check_embeddings(loss, queries, candidates)
     if len(queries.shape) == 2:
         queries = ops.expand_dims(queries, axis=1)
     num_queries, num_candidates = ops.shape(queries)[0], ops.shape(candidates)[0]
 
-    if positive_index is None:
-        positive_index = ops.arange(num_queries, dtype="int32")
-        positives = candidates[:num_queries]
+    if positives is not None:
+        positives = _with_slots(ops.cast(positives, loss.dtype), 3)
+        shape = (queries.shape[0], None, queries.shape[2])
+        check_shape("positives", positives, shape)
+        found = ops.ones(ops.shape(positives)[:2], dtype="bool")
+    elif positive_index is None:
+        positive_index = _with_slots(ops.arange(num_queries, dtype="int32"), 2)
+        positives = ops.expand_dims(candidates[:num_queries], axis=1)
+        found = ops.ones_like(positive_index, dtype="bool")
     else:
-        positive_index = ops.cast(positive_index, "int32")
-        check_shape("positive_index", positive_index, (queries.shape[0],), (queries.shape[0], None))
-        positives = ops.take(candidates, ops.where(positive_index >= 0, positive_index, 0), axis=0)
-    if len(positive_index.shape) == 1:
-        positive_index, positives = (ops.expand_dims(x, 1) for x in (positive_index, positives))
-
+        positive_index = _with_slots(ops.cast(positive_index, "int32"), 2)
+        check_shape("positive_index", positive_index, (queries.shape[0], None))
+        found = positive_index >= 0
+        positives = ops.take(candidates, ops.where(found, positive_index, 0), axis=0)
+    row_ids = [
+        _with_slots(ops.convert_to_tensor(ids), 2)
+        for ids in (positive_ids, known_positive_ids)
+        if ids is not None
+    ]
     labels, own_labels = labels_of(
-        num_candidates, positive_index, candidate_ids, known_positive_ids
+        num_candidates,
+        positive_index,
+        None if candidate_ids is None else ops.convert_to_tensor(candidate_ids),
+        ops.concatenate(row_ids, axis=1) if row_ids else None,
     )
-    rows = {
-        "row_weight": _row_weight(sample_weight, reduction, queries),
-        "found": positive_index >= 0,
-        "own_labels": own_labels,
-    }
-    columns = {"labels": labels}
+    rows = {"row_weight": _row_weight(sample_weight, reduction, queries)}
+    columns = {}
+    if own_labels is not None:
+        rows["own_labels"], columns["labels"] = own_labels, labels
     for name, value, dtype in (
         ("score_mask", score_mask, "bool"),
         ("candidate_weight", candidate_weight, loss.dtype),
@@ -146,11 +165,16 @@ def embedding_loss(
             one_a_candidate = (candidates.shape[0],)
             check_shape(name, value, one_a_candidate, (queries.shape[0], candidates.shape[0]))
             (columns if len(value.shape) == 1 else rows)[name] = value
+            if name == "score_mask" and positive_index is not None:
+                # A masked positive is none.
+                found = ops.logical_and(found, _at(value, positive_index))
+    rows["found"] = found
+    check_numbers(positive_index, num_candidates, candidate_weight)
 
     engine = _Engine(
         loss,
         num_hard_negatives,
-        _block_size(block_size, num_queries, num_candidates),
+        rows_of_a_block(block_size, num_queries, num_candidates),
         tuple(rows),
         tuple(columns),
     )
@@ -220,7 +244,7 @@ class _Engine:
             return (by_candidate,), (losses, by_query, by_positive)
 
         num_queries = ops.shape(queries)[0]
-        num_blocks = _ceil_div(num_queries, self.block_size)
+        num_blocks = _clip(_ceil_div(num_queries, self.block_size), 1)
         totals, (losses, *by_row) = sum_over_blocks(
             block,
             tuple(into_blocks(x, self.block_size, num_blocks) for x in (queries, positives, *rows)),
@@ -239,13 +263,15 @@ class _Engine:
         own_scores,
         row_weight,
         found,
-        own_labels,
-        labels,
+        own_labels=None,
+        labels=None,
         score_mask=None,
         candidate_weight=None,
     ):
         """What `RetrievalLoss.value_and_slopes` says of a block."""
-        is_negative = ops.logical_not(is_among(labels, own_labels))
+        is_negative = ops.ones_like(scores, dtype="bool")
+        if labels is not None:
+            is_negative = ops.logical_not(is_among(labels, own_labels))
         if score_mask is not None:
             is_negative = ops.logical_and(is_negative, score_mask)
         if candidate_weight is not None and len(candidate_weight.shape) == 1:
@@ -294,6 +320,17 @@ def _to_heads(slopes, by_head):
     return slopes * is_best / ops.sum(is_best, axis=1, keepdims=True)
 
 
+def _with_slots(x, rank):
+    """`[num_queries, ...]` as `[num_queries, 1, ...]`, unless there are several a row already."""
+    return x if len(x.shape) == rank else ops.expand_dims(x, axis=1)
+
+
+def _at(x, index):
+    """What stands at indices `[q, n]` of `x`, `[c]` or `[q, c]`; at those below 0, anything."""
+    index = ops.where(index >= 0, index, 0)
+    return ops.take(x, index) if len(x.shape) == 1 else ops.take_along_axis(x, index, axis=1)
+
+
 def _row_weight(sample_weight, reduction, queries):
     """The weights of the rows and the reduction in one factor, `[num_queries, 1]`."""
     weight = ones = ops.ones((ops.shape(queries)[0], 1), dtype=queries.dtype)
@@ -308,8 +345,8 @@ def _row_weight(sample_weight, reduction, queries):
     return weight
 
 
-def _block_size(block_size, num_queries, num_candidates):
-    """Rows of a block: blocks of one size, so that few rows are padding."""
+def rows_of_a_block(block_size, num_queries, num_candidates):
+    """Rows of a block under `block_size`: blocks of one size, so that few rows are padding."""
     if block_size is None:
         return _clip(num_queries, 1)
     if block_size == "auto":

@@ -6,34 +6,37 @@ from keras import ops
 FEW = 4
 
 
-def labels_of(num_candidates, positive_index, candidate_ids=None, known_positive_ids=None):
+def labels_of(num_candidates, positive_index=None, candidate_ids=None, row_ids=None):
     """Labels of the candidates, and for each row those of the candidates that are no negatives.
 
     Two candidates have one label if they have one id, or are the same where there are no ids.
 
     Args:
         num_candidates: Their number.
-        positive_index: `[num_queries, max_positives]`, -1 for none.
+        positive_index: `[num_queries, max_positives]`, -1 for none; or None.
         candidate_ids: `[num_candidates]`, or None.
-        known_positive_ids: `[num_queries, num_known]`, or None.
+        row_ids: Ids of items that are no negatives of the row, `[num_queries, n]`; or None.
 
     Returns:
-        int32 `[num_candidates]`, from 0, and int32 `[num_queries, n]`, -1 for none.
+        int32 `[num_candidates]`, from 0, and int32 `[num_queries, n]`, -1 for none; None if all
+        candidates are negatives.
     """
     if candidate_ids is None:
         return ops.arange(num_candidates, dtype="int32"), positive_index
     ids = ops.sort(candidate_ids)
     # Where the first of the candidates with this id stands among the sorted.
     labels = ops.cast(ops.searchsorted(ids, candidate_ids), "int32")
-    own = ops.take(labels, ops.where(positive_index >= 0, positive_index, 0))
-    own = ops.where(positive_index >= 0, own, -1)
-    if known_positive_ids is not None:
-        known = ops.cast(known_positive_ids, ids.dtype)
-        places = ops.cast(ops.searchsorted(ids, known), "int32")
+    own_labels = []
+    if positive_index is not None:
+        label = ops.take(labels, ops.where(positive_index >= 0, positive_index, 0))
+        own_labels.append(ops.where(positive_index >= 0, label, -1))
+    if row_ids is not None:
+        row_ids = ops.cast(row_ids, ids.dtype)
+        label = ops.cast(ops.searchsorted(ids, row_ids), "int32")
         last = ops.cast(num_candidates - 1, "int32")
-        found = ops.take(ids, ops.where(places < last, places, last)) == known
-        own = ops.concatenate([own, ops.where(found, places, -1)], axis=1)
-    return labels, own
+        is_there = ops.take(ids, ops.where(label < last, label, last)) == row_ids
+        own_labels.append(ops.where(is_there, label, -1))
+    return labels, ops.concatenate(own_labels, axis=1) if own_labels else None
 
 
 def is_among(labels, own_labels):
