@@ -20,7 +20,13 @@ from tfrs_croloss.data import training_batches
 from tfrs_croloss.evaluation import evaluate
 from tfrs_croloss.index import build_index
 from tfrs_croloss.losses import LogNormal
-from tfrs_croloss.retrieval import ItemTower, RetrievalModel, UniformNegatives, UserTower
+from tfrs_croloss.retrieval import (
+    InBatchNegatives,
+    ItemTower,
+    RetrievalModel,
+    UniformNegatives,
+    UserTower,
+)
 from tfrs_croloss.retrieval.requirements import tf_keras, tfrs
 
 matplotlib.use("agg")
@@ -81,7 +87,10 @@ def train(loss, data, config):
             temperature=config.temperature if loss is None else None,
             remove_accidental_hits=True,
         ),
-        negatives=UniformNegatives(num_items, config.negatives, config.seed),
+        negatives=[
+            InBatchNegatives(),
+            UniformNegatives(num_items, config.negatives, config.seed),
+        ],
     )
     model.compile(tf_keras.optimizers.Adam(config.learning_rate))
     batches, steps = training_batches(data, config.batch, config.epochs, seed=config.seed)

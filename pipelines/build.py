@@ -1,5 +1,6 @@
 """From a config to data, loss and model."""
 
+import numpy as np
 import pandas as pd
 
 from pipelines.options import MOVIELENS
@@ -16,12 +17,15 @@ from tfrs_croloss.data import (
 from tfrs_croloss.losses import PowerLaw
 from tfrs_croloss.retrieval import (
     HistoryTower,
+    InBatchNegatives,
     ItemTower,
+    PopularityNegatives,
+    Retrieval,
     RetrievalModel,
     UniformNegatives,
     UserTower,
 )
-from tfrs_croloss.retrieval.requirements import tf_keras, tfrs
+from tfrs_croloss.retrieval.requirements import tf_keras
 
 
 def movielens():
@@ -116,7 +120,7 @@ def build_task(config, num_items):
         ),
         "ccl": lambda: CosineContrastiveLoss(config.margins[0], config.negative_weight),
     }
-    return tfrs.tasks.Retrieval(
+    return Retrieval(
         loss=losses[config.loss](),
         # CROLoss has a temperature of its own; margins are cosines and want none.
         temperature=config.temperature if config.loss == "softmax" else None,
@@ -124,6 +128,27 @@ def build_task(config, num_items):
         # TFRS reports the loss of an epoch's last batch; this is the mean over its batches.
         loss_metrics=[tf_keras.metrics.Mean(name="mean_loss")],
     )
+
+
+def build_negatives(config, data):
+    """The parts that a row's negatives come from, as `config` names them."""
+    num_items = len(data.items)
+    parts = []
+    if config.in_batch:
+        positives = data.train_items
+        if config.history_length_of_tower:
+            # A user's first interaction has no history and is not trained on.
+            rows = np.arange(len(positives))
+            positives = positives[rows > data.row_starts[data.train_users]]
+        parts.append(InBatchNegatives(np.bincount(positives, minlength=num_items)))
+    if config.negatives and config.sampling == "uniform":
+        parts.append(UniformNegatives(num_items, config.negatives, config.seed))
+    elif config.negatives:
+        counts = np.bincount(data.train_items, minlength=num_items)
+        parts.append(
+            PopularityNegatives(counts, config.negatives, config.sampling_beta, config.seed)
+        )
+    return parts
 
 
 def build_model(config, data):
@@ -135,16 +160,13 @@ def build_model(config, data):
         query_tower = UserTower(len(data.users), config.dim)
     else:
         query_tower = HistoryTower(item_tower)
-    negatives = None
-    if config.negatives:
-        negatives = UniformNegatives(num_items, config.negatives, config.seed)
     model = RetrievalModel(
         query_tower,
         item_tower,
         num_items,
         build_task(config, num_items),
-        negatives=negatives,
-        in_batch=config.in_batch,
+        negatives=build_negatives(config, data),
+        weigh=config.weigh,
     )
     model.compile(
         tf_keras.optimizers.Adam(config.learning_rate, weight_decay=config.weight_decay or None)

@@ -1,5 +1,9 @@
 """Towers, negatives, and the model that trains them."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +18,10 @@ from tfrs_croloss.evaluation import evaluate
 from tfrs_croloss.index import ExactIndex
 from tfrs_croloss.retrieval import (
     HistoryTower,
+    InBatchNegatives,
     ItemTower,
+    MixedNegatives,
+    PopularityNegatives,
     RetrievalModel,
     UniformNegatives,
     UserTower,
@@ -68,36 +75,149 @@ def test_history_tower_is_a_masked_mean_through_a_dense_layer():
     assert tower.embedding is items.embedding
 
 
-def test_uniform_negatives_are_uniform_and_depend_on_the_step_alone():
-    negatives = UniformNegatives(num_items=10, num_negatives=5000, seed=3)
-    draw = negatives(step=7).numpy()
-    np.testing.assert_array_equal(negatives(step=7), draw)
-    assert not np.array_equal(negatives(step=8), draw)
-    counts = np.bincount(draw, minlength=10)
-    assert counts.min() > 400
-    assert counts.max() < 600
-    with pytest.raises(ValueError, match="`num_negatives` must be positive. Received: 0"):
-        UniformNegatives(10, 0)
+COUNTS = np.arange(NUM_ITEMS) % 7  # Some are 0.
+PARTS = {
+    "in-batch": [InBatchNegatives(COUNTS)],
+    "uniform": [UniformNegatives(NUM_ITEMS, 6)],
+    "popularity": [PopularityNegatives(COUNTS, 6)],
+    "in-batch and uniform": [UniformNegatives(NUM_ITEMS, 6), InBatchNegatives(COUNTS)],
+    "three": [
+        InBatchNegatives(COUNTS),
+        MixedNegatives([UniformNegatives(NUM_ITEMS, 2), PopularityNegatives(COUNTS, 4)]),
+    ],
+}
+USERS, ITEMS = np.array([0, 1, 2]), np.array([10, 11, 12])
+BATCH = {"query": {"user": USERS}, "item": ITEMS}
 
 
-@pytest.mark.parametrize("in_batch", [True, False])
-@pytest.mark.parametrize("num_negatives", [0, 6])
-def test_which_candidates_are_negatives(in_batch, num_negatives):
-    if not in_batch and not num_negatives:
-        with pytest.raises(ValueError, match="nothing to compare a positive with"):
-            model_of(CROLoss(), in_batch=False)
-        return
-    negatives = UniformNegatives(NUM_ITEMS, num_negatives) if num_negatives else None
-    model = model_of(CROLoss(alpha=1.2), negatives=negatives, in_batch=in_batch)
-    users, items = np.array([0, 1, 2]), np.array([10, 11, 12])
-    candidates = np.append(items, negatives(0) if negatives else []).astype(int)
+class WeighingTask(tfrs.tasks.Retrieval):
+    """Takes what TFRS's own task does not, and writes it down."""
+
+    def call(
+        self,
+        queries,
+        candidates,
+        sample_weight=None,
+        candidate_ids=None,
+        compute_metrics=True,
+        candidate_weight=None,
+        known_positive_ids=None,
+        in_batch=True,
+        training=None,
+    ):
+        self.taken = {
+            "candidate_ids": candidate_ids,
+            "candidate_weight": candidate_weight,
+            "known_positive_ids": known_positive_ids,
+            "in_batch": in_batch,
+            "training": training,
+        }
+        return tf.reduce_sum(queries) + tf.reduce_sum(candidates)
+
+
+def weighing_model(negatives, **options):
+    towers = UserTower(NUM_USERS, DIM), ItemTower(NUM_ITEMS, DIM)
+    return RetrievalModel(*towers, NUM_ITEMS, WeighingTask(), negatives, **options)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_which_candidates_are_negatives(name):
+    parts = PARTS[name]
+    in_batch = any(isinstance(part, InBatchNegatives) for part in parts)
+    model = model_of(CROLoss(alpha=1.2), negatives=parts)
+    users, items = USERS, ITEMS
+    candidates = np.concatenate([items, *(part(0) for part in parts)])
     table = model.candidate_embeddings()
     scores = model.query_embeddings({"user": users}) @ table[candidates].T
     if not in_batch:
         scores[:, :3][~np.eye(3, dtype=bool)] = -np.inf
     expected = sum(cro_loss(scores[i].tolist(), i, "softplus", alpha=1.2)[0] for i in range(3))
-    actual = model.compute_loss({"query": {"user": users}, "item": items})
+    actual = model.compute_loss(BATCH)
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_weights_are_one_over_the_expected_counts(name):
+    """By a naive loop over all that may stand among a row's candidates."""
+    model = weighing_model(PARTS[name], weigh=True)
+    model.step.assign(4)
+    model.compute_loss(BATCH, training=True)
+    items = model.task.taken["candidate_ids"].numpy()
+    powers = [float(count) ** 0.75 if count else 0.0 for count in COUNTS]
+    expected = []
+    for item in items:
+        count = {
+            "in-batch": 2 * COUNTS[item] / COUNTS.sum(),
+            "uniform": 6 / NUM_ITEMS,
+            "popularity": 6 * powers[item] / sum(powers),
+            "in-batch and uniform": 2 * COUNTS[item] / COUNTS.sum() + 6 / NUM_ITEMS,
+            "three": (
+                2 * COUNTS[item] / COUNTS.sum() + 2 / NUM_ITEMS + 4 * powers[item] / sum(powers)
+            ),
+        }[name]
+        expected.append(1 / count if count else 0.0)
+    actual = model.task.taken["candidate_weight"]
+    assert actual.dtype == tf.float32
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+    np.testing.assert_array_equal(items[:3], ITEMS)
+    np.testing.assert_array_equal(items[3:], np.concatenate([part(4) for part in PARTS[name]]))
+    assert model.task.taken["in_batch"] == ("in-batch" in name or name == "three")
+    assert model.task.taken["training"] is True
+    assert int(model.step) == 5
+
+
+def test_known_positives_go_to_the_task():
+    model = weighing_model(PARTS["uniform"])
+    known = np.array([[10, -1], [11, 3], [12, 5]])
+    model.compute_loss({**BATCH, "known_positives": known})
+    np.testing.assert_array_equal(model.task.taken["known_positive_ids"], known)
+    assert model.task.taken["candidate_weight"] is None
+    model = model_of(CROLoss(), negatives=PARTS["uniform"])
+    with pytest.raises(ValueError, match="`task` must take `known_positive_ids` for a batch with"):
+        model.compute_loss({**BATCH, "known_positives": known})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: weighing_model([]), "nothing to compare a positive with"),
+        (lambda: weighing_model(None), "nothing to compare a positive with"),
+        (
+            lambda: weighing_model(UniformNegatives(7, 2)),
+            "`negatives` must be of the model's 60 items. Received: UniformNegatives of 7",
+        ),
+        (
+            lambda: weighing_model(InBatchNegatives(), weigh=True),
+            "`item_counts` of InBatchNegatives must be given",
+        ),
+        (
+            lambda: model_of(CROLoss(), negatives=PARTS["uniform"], weigh=True),
+            "`task` must take `candidate_weight` for `weigh=True`.* Received: Retrieval of tensor",
+        ),
+    ],
+)
+def test_errors(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_checkpoint_goes_on_where_it_was(tmp_path):
+    model, resumed = (weighing_model(PARTS["three"], weigh=True) for _ in range(2))
+    model.compute_loss(BATCH, training=True)
+    path = tf.train.Checkpoint(model=model).write(str(tmp_path / "model"))
+    resumed.compute_loss(BATCH)
+    tf.train.Checkpoint(model=resumed).read(path).assert_existing_objects_matched()
+    for one in (model, resumed):
+        one.compute_loss(BATCH)
+    for name in ("candidate_ids", "candidate_weight"):
+        np.testing.assert_array_equal(model.task.taken[name], resumed.task.taken[name])
+
+
+def test_two_replicas_step_as_one():
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-m", "tests.retrieval.model_on_two_replicas"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.parametrize("tower", ["id", "history"])
@@ -111,7 +231,7 @@ def test_which_candidates_are_negatives(in_batch, num_negatives):
     ids=["softmax", "cro", "mml"],
 )
 def test_it_learns_the_camps(data, tower, loss):
-    model = model_of(loss, tower, negatives=UniformNegatives(NUM_ITEMS, 32), in_batch=False)
+    model = model_of(loss, tower, negatives=UniformNegatives(NUM_ITEMS, 32))
     length = 10 if tower == "history" else 0
     batches, _ = training_batches(data, batch_size=64, epochs=12, history_length=length)
     query = {"user": np.arange(NUM_USERS), "history": data.histories(10)}
@@ -147,6 +267,7 @@ def test_towers_of_the_users_own_with_features():
         GenreTower(),
         NUM_ITEMS,
         tfrs.tasks.Retrieval(loss=CROLoss()),
+        InBatchNegatives(),
         item_features=features,
     )
     model.compile(optimizer=tf_keras.optimizers.Adam(0.03))

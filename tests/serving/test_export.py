@@ -14,7 +14,13 @@ import tf_keras
 from tfrs_croloss import CROLoss
 from tfrs_croloss.data import Split, encode
 from tfrs_croloss.index import ExactIndex
-from tfrs_croloss.retrieval import HistoryTower, ItemTower, RetrievalModel, UserTower
+from tfrs_croloss.retrieval import (
+    HistoryTower,
+    InBatchNegatives,
+    ItemTower,
+    RetrievalModel,
+    UserTower,
+)
 from tfrs_croloss.serving import export_model
 
 NUM_USERS, NUM_ITEMS, DIM, K, LENGTH = 30, 1500, 16, 10, 6
@@ -68,7 +74,8 @@ def data(request):
 def model_of(data, tower):
     items = ItemTower(len(data.items), DIM)
     query = UserTower(len(data.users), DIM) if tower == "id" else HistoryTower(items)
-    return RetrievalModel(query, items, len(data.items), tfrs.tasks.Retrieval(loss=CROLoss()))
+    task = tfrs.tasks.Retrieval(loss=CROLoss())
+    return RetrievalModel(query, items, len(data.items), task, InBatchNegatives())
 
 
 def exact(data, model, queries, seen):
@@ -142,7 +149,11 @@ def test_query_features_of_the_users_own(tmp_path):
             return self.embedding(query["country"])
 
     model = RetrievalModel(
-        CountryTower(), ItemTower(4, DIM), 4, tfrs.tasks.Retrieval(loss=CROLoss())
+        CountryTower(),
+        ItemTower(4, DIM),
+        4,
+        tfrs.tasks.Retrieval(loss=CROLoss()),
+        InBatchNegatives(),
     )
     export_model(model, data, tmp_path / "model", k=3, query={"country": country})
     (answer,) = ask(tmp_path / "model", {"user_ids": [1, 2, 3]})

@@ -1,7 +1,25 @@
 """Two-tower retrieval models on `tfrs.tasks.Retrieval`."""
 
 from tfrs_croloss.retrieval.model import RetrievalModel
-from tfrs_croloss.retrieval.negatives import UniformNegatives
+from tfrs_croloss.retrieval.negatives import (
+    InBatchNegatives,
+    MixedNegatives,
+    Negatives,
+    PopularityNegatives,
+    UniformNegatives,
+)
+from tfrs_croloss.retrieval.task import Retrieval
 from tfrs_croloss.retrieval.towers import HistoryTower, ItemTower, UserTower
 
-__all__ = ["HistoryTower", "ItemTower", "RetrievalModel", "UniformNegatives", "UserTower"]
+__all__ = [
+    "HistoryTower",
+    "InBatchNegatives",
+    "ItemTower",
+    "MixedNegatives",
+    "Negatives",
+    "PopularityNegatives",
+    "Retrieval",
+    "RetrievalModel",
+    "UniformNegatives",
+    "UserTower",
+]

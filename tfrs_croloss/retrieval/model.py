@@ -1,7 +1,10 @@
 """The two-tower model: towers, negatives and a TFRS task."""
 
+import inspect
+
 import numpy as np
 
+from tfrs_croloss.retrieval.negatives import InBatchNegatives, candidate_weight, parts_of
 from tfrs_croloss.retrieval.requirements import tf, tfrs
 
 # Rows a call when embedding a whole catalogue or all users.
@@ -17,13 +20,21 @@ class RetrievalModel(tfrs.Model):
             the rows of `item_features` at these positions.
         num_items: Size of the catalogue.
         task: A `tfrs.tasks.Retrieval`, with whichever loss.
-        negatives: From a step to positions of extra candidates, `UniformNegatives` say; or None.
-        in_batch: Whether the positives of other rows are negatives too.
+        negatives: A part such as `UniformNegatives`, or a list of them. The positives of other
+            rows are negatives where `InBatchNegatives` is among them.
+        weigh: Whether each candidate j counts for 1 / E_j items, where E_j is how often it is to
+            be expected among a row's negatives. Sums over negatives then stand for sums over the
+            catalogue, whatever the negatives were drawn by. Wants a task that takes a
+            `candidate_weight` and masks accidental hits.
         item_features: For a candidate tower on features: a tensor, or a dict of tensors, whose
             rows are the items of the catalogue.
 
+    Under `tf.distribute`, regularization losses count once, and not once a replica: each replica's
+    `losses` are its share of them.
+
     Raises:
-        ValueError: If there are no negatives at all.
+        ValueError: If there are no negatives at all, or they are of another catalogue; or if they
+            are to be weighed and the task can't, or a part does not know its probabilities.
 
     Example:
     >>> import tensorflow as tf, tensorflow_recommenders as tfrs
@@ -50,54 +61,102 @@ class RetrievalModel(tfrs.Model):
         candidate_tower,
         num_items,
         task,
-        negatives=None,
-        in_batch=True,
+        negatives,
+        weigh=False,
         item_features=None,
     ):
         super().__init__()
-        if negatives is None and not in_batch:
-            raise ValueError(
-                "there is nothing to compare a positive with: give `negatives`, or set "
-                "`in_batch=True`"
-            )
+        parts = parts_of(negatives)
+        for part in parts:
+            if part.num_items not in (None, num_items):
+                raise ValueError(
+                    f"`negatives` must be of the model's {num_items} items. Received: "
+                    f"{type(part).__name__} of {part.num_items}"
+                )
         self.query_tower = query_tower
         self.candidate_tower = candidate_tower
         self.num_items = num_items
         self.task = task
-        self.negatives = negatives
-        self.in_batch = in_batch
+        self.negatives = parts
+        self.in_batch = any(isinstance(part, InBatchNegatives) for part in parts)
+        self.weigh = weigh
         self.item_features = item_features
+        # What it takes beyond the arguments of TFRS's own task.
+        self._task_takes = frozenset(inspect.signature(task.call).parameters)
+        if weigh:
+            self._check_task_takes("candidate_weight", "`weigh=True`")
+            candidate_weight(parts, tf.constant([0]), 1)  # A part without probabilities says so.
         # Of its own, and not the optimizer's, so that it does not depend on how that is wrapped.
-        self.step = tf.Variable(0, trainable=False, dtype=tf.int64, name="step")
+        self.step = tf.Variable(
+            0,
+            trainable=False,
+            dtype=tf.int64,
+            name="step",
+            # All replicas assign the same.
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+
+    @property
+    def losses(self):
+        """Regularization losses; on a replica its share, for the replicas' gradients are added."""
+        losses = super().losses
+        if tf.distribute.in_cross_replica_context():
+            return losses
+        num_replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return losses if num_replicas == 1 else [loss / num_replicas for loss in losses]
 
     def compute_loss(self, inputs, training=False):
         """The task's loss of a batch, as `tfrs.Model` asks for it.
 
         Args:
             inputs: A dict of `query` features, of `item` positions `[num_queries]`, and optionally
-                of `sample_weight` `[num_queries]`.
+                of `sample_weight` `[num_queries]` and of `known_positives`, as the task takes them
+                as `known_positive_ids`.
             training: Whether to train.
 
         Returns:
             The loss, a scalar under a reduction.
+
+        Raises:
+            ValueError: If there are known positives and the task can't take them.
         """
-        items = tf.cast(inputs["item"], tf.int32)
-        num_queries = tf.shape(items)[0]
-        score_mask = None
-        if self.negatives is not None:
-            items = tf.concat([items, self.negatives(self.step)], axis=0)
-            if not self.in_batch:
-                score_mask = _own_positive_and_extras(num_queries, tf.shape(items)[0])
+        positives = tf.cast(inputs["item"], tf.int32)
+        num_queries = tf.shape(positives)[0]
+        items = tf.concat([positives, *(part(self.step) for part in self.negatives)], axis=0)
         if training:
-            self.step.assign_add(1)
+            # A graph that finds the data at an end would count a step all the same.
+            with tf.control_dependencies([positives]):
+                self.step.assign_add(1)
+        options = {}
+        if not self.in_batch:
+            if "in_batch" in self._task_takes:
+                options["in_batch"] = False
+            else:
+                options["score_mask"] = _own_positive_and_extras(num_queries, tf.shape(items)[0])
+        if self.weigh:
+            num_positives = _over_replicas(num_queries) if self.in_batch else num_queries
+            options["candidate_weight"] = candidate_weight(self.negatives, items, num_positives)
+        if inputs.get("known_positives") is not None:
+            self._check_task_takes("known_positive_ids", "a batch with `known_positives`")
+            options["known_positive_ids"] = inputs["known_positives"]
+        if "training" in self._task_takes:
+            options["training"] = training
         return self.task(
             self.query_tower(inputs["query"], training=training),
             self.embed_items(items, training=training),
             sample_weight=inputs.get("sample_weight"),
             candidate_ids=items,
             compute_metrics=not training,
-            score_mask=score_mask,
+            **options,
         )
+
+    def _check_task_takes(self, argument, wanted_by):
+        if argument not in self._task_takes:
+            raise ValueError(
+                f"`task` must take `{argument}` for {wanted_by}, as "
+                f"tfrs_croloss.retrieval.Retrieval does. Received: {type(self.task).__name__} of "
+                f"{type(self.task).__module__}"
+            )
 
     def embed_items(self, items, training=False):
         """Positions `[n]` to embeddings `[n, dim]`."""
@@ -138,3 +197,13 @@ def _own_positive_and_extras(num_queries, num_candidates):
     column = tf.range(num_candidates)[tf.newaxis, :]
     row = tf.range(num_queries)[:, tf.newaxis]
     return (column == row) | (column >= num_queries)
+
+
+def _over_replicas(count):
+    """The sum of a count over the replicas of a step."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return count
+    # Not every device adds int32 up.
+    total = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(count, tf.float32))
+    return tf.cast(total, tf.int32)

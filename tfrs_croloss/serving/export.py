@@ -48,12 +48,12 @@ def export_model(model, data, path, k=100, history_length=0, seen=None, search="
     Example:
     >>> import tempfile, pandas as pd, tensorflow as tf, tensorflow_recommenders as tfrs
     >>> from tfrs_croloss.data import Split, encode
-    >>> from tfrs_croloss.retrieval import ItemTower, RetrievalModel, UserTower
+    >>> from tfrs_croloss.retrieval import InBatchNegatives, ItemTower, RetrievalModel, UserTower
     >>> from tfrs_croloss.serving import export_model
     >>> train = pd.DataFrame({"user": ["ann", "bob"], "item": ["x", "y"]})
     >>> data = encode(Split(train, train[:0], train[:0]))
     >>> towers = UserTower(num_users=2, dim=8), ItemTower(num_items=2, dim=8)
-    >>> model = RetrievalModel(*towers, num_items=2, task=tfrs.tasks.Retrieval())
+    >>> model = RetrievalModel(*towers, 2, tfrs.tasks.Retrieval(), InBatchNegatives())
     >>> path = tempfile.mkdtemp()
     >>> export_model(model, data, path, k=1)
     >>> serve = tf.saved_model.load(path).signatures["serving_default"]

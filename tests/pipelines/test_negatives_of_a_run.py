@@ -1,0 +1,54 @@
+"""Which negatives a config names."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.build import build_negatives
+from pipelines.options import Config
+from tfrs_croloss.data import Split, encode
+from tfrs_croloss.retrieval import InBatchNegatives, PopularityNegatives, UniformNegatives
+
+
+@pytest.fixture
+def data():
+    rows = [("a", "x"), ("a", "y"), ("b", "x"), ("b", "z"), ("b", "y"), ("c", "x")]
+    train = pd.DataFrame(rows, columns=["user", "item"])
+    return encode(Split(train, train[:0], train[:0]))
+
+
+def counts_of(data, items):
+    return [items.count(item) for item in data.items.ids]
+
+
+def test_uniform_by_default(data):
+    (part,) = build_negatives(Config(negatives=5, seed=3), data)
+    assert isinstance(part, UniformNegatives)
+    assert part.get_config() == {"num_items": 3, "num_negatives": 5, "seed": 3}
+
+
+def test_by_popularity(data):
+    config = Config(negatives=5, sampling="popularity", sampling_beta=0.5, seed=3)
+    (part,) = build_negatives(config, data)
+    assert isinstance(part, PopularityNegatives)
+    assert part.get_config() == {
+        "item_counts": counts_of(data, "xyxzyx"),
+        "num_negatives": 5,
+        "beta": 0.5,
+        "seed": 3,
+    }
+
+
+@pytest.mark.parametrize(("tower", "positives"), [("id", "xyxzyx"), ("history", "yzy")])
+def test_in_batch_negatives_are_the_items_trained_on(data, tower, positives):
+    """A history tower does not train on a user's first item."""
+    first, second = build_negatives(Config(negatives=5, in_batch=True, tower=tower), data)
+    assert isinstance(first, InBatchNegatives)
+    np.testing.assert_array_equal(first.item_counts, counts_of(data, positives))
+    assert isinstance(second, UniformNegatives)
+    assert len(build_negatives(Config(negatives=0, in_batch=True), data)) == 1
+
+
+def test_no_negative_power():
+    with pytest.raises(ValueError, match="--sampling_beta must not be negative. Received: -1"):
+        Config(sampling_beta=-1)

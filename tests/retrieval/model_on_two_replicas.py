@@ -1,0 +1,128 @@
+"""Run by `test_model`: virtual devices have to be made before TensorFlow starts.
+
+Steps of SGD of a `RetrievalModel` with L2 losses under a MirroredStrategy on two virtual CPUs,
+against the same on one.
+"""
+
+import os
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+import tf_keras
+
+from tfrs_croloss import CROLoss
+from tfrs_croloss.retrieval import (
+    InBatchNegatives,
+    PopularityNegatives,
+    RetrievalModel,
+    UniformNegatives,
+)
+
+NUM_USERS, NUM_ITEMS, DIM = 10, 12, 4
+RNG = np.random.default_rng(0)
+# Split in 2 + 2, 3 + 2 and 1 + 0: the second is uneven, the last leaves a replica without any.
+BATCHES = (4, 5, 1)
+USERS, ITEMS = RNG.integers(NUM_USERS, size=10), RNG.integers(NUM_ITEMS, size=10)
+COUNTS = np.arange(1, NUM_ITEMS + 1)
+L2 = 0.3
+
+
+class Tower(tf_keras.Model):
+    def __init__(self, num_rows):
+        super().__init__()
+        self.embedding = tf_keras.layers.Embedding(
+            num_rows,
+            DIM,
+            embeddings_initializer=tf.constant_initializer(
+                np.random.default_rng(num_rows).normal(size=[num_rows, DIM])
+            ),
+            embeddings_regularizer=tf_keras.regularizers.L2(L2),
+        )
+
+    def call(self, rows, training=False):
+        return self.embedding(rows["user"] if isinstance(rows, dict) else rows)
+
+
+class WeightTask(tfrs.tasks.Retrieval):
+    """Its loss is the weights of a replica's own positives."""
+
+    def call(
+        self, queries, candidates, candidate_weight=None, candidate_ids=None, training=None, **_
+    ):
+        return tf.reduce_sum(candidate_weight[: tf.shape(queries)[0]])
+
+
+def model_of(task, negatives, **options):
+    model = RetrievalModel(
+        Tower(NUM_USERS), Tower(NUM_ITEMS), NUM_ITEMS, task, negatives, **options
+    )
+    model.compile(optimizer=tf_keras.optimizers.SGD(0.05))
+    return model
+
+
+def retrieval_model():
+    # Without in-batch negatives, of which a replica of TFRS's task sees its own alone.
+    negatives = [UniformNegatives(NUM_ITEMS, 5), PopularityNegatives(COUNTS, 4)]
+    return model_of(tfrs.tasks.Retrieval(loss=CROLoss(), remove_accidental_hits=True), negatives)
+
+
+def fitted(model):
+    def batches():
+        start = 0
+        for size in BATCHES:
+            rows = slice(start, start + size)
+            yield {"query": {"user": USERS[rows]}, "item": ITEMS[rows]}
+            start += size
+
+    spec = tf.TensorSpec([None], tf.int64)
+    data = tf.data.Dataset.from_generator(
+        batches, output_signature={"query": {"user": spec}, "item": spec}
+    )
+    model.fit(data, epochs=1, verbose=0)
+    return [model.query_tower.embedding.embeddings, model.candidate_tower.embedding.embeddings]
+
+
+def main():
+    cpus = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(
+        cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+    one = retrieval_model()
+    expected = fitted(one)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    assert strategy.num_replicas_in_sync == 2
+    with strategy.scope():
+        two = retrieval_model()
+        # Out of a replica they are whole.
+        np.testing.assert_allclose(sum(two.losses), sum(retrieval_model().losses), rtol=1e-6)
+    for actual, table in zip(fitted(two), expected, strict=True):
+        np.testing.assert_allclose(actual, table, rtol=1e-5, atol=1e-6)
+    assert one.step.numpy() == two.step.numpy() == len(BATCHES)
+    np.testing.assert_allclose(sum(two.losses), sum(one.losses), rtol=1e-5)
+
+    # In-batch negatives are those of all replicas: 5 rows, so 4 others, on either of them.
+    with strategy.scope():
+        weighing = model_of(WeightTask(), InBatchNegatives(COUNTS), weigh=True)
+
+    def part(context):
+        rows = slice(0, 3) if context.replica_id_in_sync_group == 0 else slice(3, 5)
+        return {"query": {"user": USERS[rows]}, "item": ITEMS[rows]}
+
+    parts = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.constant(part(context)["item"])
+    )
+    step = tf.function(
+        lambda items: strategy.run(
+            lambda x: weighing.compute_loss({"query": {"user": x % NUM_USERS}, "item": x}), (items,)
+        )
+    )
+    sums = strategy.experimental_local_results(step(parts))
+    for actual, rows in zip(sums, (ITEMS[:3], ITEMS[3:5]), strict=True):
+        np.testing.assert_allclose(actual, (COUNTS.sum() / COUNTS[rows] / 4).sum(), rtol=1e-5)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The candidates of a step, from wherever they come."""
+
+from tfrs_croloss.retrieval.replicas import gathered
+from tfrs_croloss.retrieval.requirements import tf
+
+
+class Pool:
+    """What queries are compared with: positives of all rows, extra candidates, the memory.
+
+    Args:
+        columns: What is known of this replica's candidates: a dict of tensors
+            `[num_candidates, ...]`, the positives of its queries first.
+        num_queries: Queries of this replica.
+        in_batch: Whether positives are candidates of other rows.
+        cross_replica: Whether those of other replicas are, too.
+        memory: A `Memory`, or None.
+
+    Attributes:
+        columns: Likewise, of all candidates.
+        own: Of the positives of this replica's queries.
+        everyone: Of the positives of all replicas.
+        positive_index: The candidate that is the positive of each query; None unless `in_batch`.
+        present: Which candidates there are, bool `[num_candidates]`; None if all.
+    """
+
+    def __init__(self, columns, num_queries, in_batch, cross_replica, memory):
+        self.num_queries = num_queries
+        self.own = {name: x[:num_queries] for name, x in columns.items()}
+        extras = {name: x[num_queries:] for name, x in columns.items()}
+        self.everyone, self.offset = gathered(self.own) if cross_replica else (self.own, 0)
+        self.in_batch = in_batch
+        self.memory_size = 0 if memory is None else memory.size
+
+        sources = [self.everyone] if in_batch else []
+        sources.append(extras)
+        if memory is not None:
+            sources.append(memory.read(columns))
+        self.columns = {
+            name: tf.concat([source[name] for source in sources], axis=0) for name in columns
+        }
+        self.positive_index = self.offset + tf.range(num_queries) if in_batch else None
+        self.present = None
+        if memory is not None:
+            before = tf.shape(self.columns["embedding"])[0] - memory.size
+            self.present = tf.concat([tf.ones([before], tf.bool), memory.is_filled()], axis=0)
+
+    def mask(self, mask):
+        """A mask `[num_queries, num_candidates]` of this replica's candidates, widened to all."""
+        if mask is None:
+            return self.present
+        own, extras = mask[:, : self.num_queries], mask[:, self.num_queries :]
+        parts = []
+        if self.in_batch:
+            after = tf.shape(self.everyone["embedding"])[0] - self.offset - self.num_queries
+            parts += [_all(mask, self.offset), own, _all(mask, after)]
+        mask = tf.concat([*parts, extras, _all(mask, self.memory_size)], axis=1)
+        return mask if self.present is None else mask & self.present
+
+
+def _all(mask, width):
+    return tf.ones(tf.stack([tf.shape(mask)[0], width]), tf.bool)

@@ -1,0 +1,343 @@
+"""A drop-in for `tfrs.tasks.Retrieval` that never holds the score matrix."""
+
+import keras
+
+from tfrs_croloss.losses import CROLoss, RetrievalLoss, embedding_loss
+from tfrs_croloss.losses.arguments import check_count, check_positive
+from tfrs_croloss.losses.registration import register, serialize
+from tfrs_croloss.retrieval.batch_metrics import BatchMetrics
+from tfrs_croloss.retrieval.memory import Memory
+from tfrs_croloss.retrieval.pool import Pool
+from tfrs_croloss.retrieval.replicas import num_replicas, summed
+from tfrs_croloss.retrieval.requirements import tf, tf_keras, tfrs
+
+# As in TFRS's log-Q correction.
+LEAST_PROBABILITY = 1e-6
+
+
+@register
+class Retrieval(tfrs.tasks.Retrieval):
+    """The retrieval task, with the loss straight from embeddings and negatives from everywhere.
+
+    It takes all that `tfrs.tasks.Retrieval` takes and gives the same loss for the same arguments.
+    Beyond that:
+
+    - The score matrix is never held: its rows are computed, compared and forgotten a block at a
+      time, in less time and memory (`embedding_loss`).
+    - Under a `tf.distribute` strategy the positives of every replica are negatives for all, so a
+      model trains as on one device with the whole batch.
+    - Embeddings of past batches can be negatives too (`memory_size`).
+    - A user's other positives are no negatives (`known_positive_ids`), and candidates have weights
+      (`candidate_weight`), with hard negatives as without.
+
+    **Reduction under replicas.** Each replica returns its share of the loss: their sum is the loss
+    of the whole batch, and so is the sum of their gradients that an optimizer takes. A loss with
+    reduction `"sum"` sums over the rows of all replicas, one with a mean divides by the number of
+    all. So the learning rate means the same for any number of replicas and for a short last batch.
+    `loss_metrics` are given the loss of the whole batch.
+
+    Args:
+        loss: A `RetrievalLoss`; None is the softmax cross-entropy, TFRS's default. Any other loss
+            is called on the whole matrix, by TFRS's own task, with TFRS's options alone.
+        metrics: As in TFRS: factorized metrics of the whole catalogue.
+        batch_metrics: As in TFRS: Keras metrics of labels and scores, a block of rows at a time.
+        loss_metrics: As in TFRS: Keras metrics of the loss.
+        temperature: Divides the scores.
+        num_hard_negatives: Compare with this many negatives of the highest scores alone, ≥ 1.
+        remove_accidental_hits: Whether candidates with the id of a row's positive are no negatives
+            of it; needs `candidate_ids`.
+        name: Name of the task.
+        block_size: Rows of scores at a time: `"auto"`, a number, or None for all.
+        cross_replica: Whether the positives of other replicas are negatives.
+        memory_size: How many embeddings of past positives are kept as negatives, the newest first
+            and within a batch replica by replica. They are saved in checkpoints.
+
+    Raises:
+        ValueError: If an argument is out of range, or needs a `RetrievalLoss`.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> from tfrs_croloss import CROLoss
+    >>> from tfrs_croloss.retrieval import Retrieval
+    >>> task = Retrieval(loss=CROLoss(lambda_kernel="sigmoid"), remove_accidental_hits=True)
+    >>> users, items = tf.eye(2, 4), tf.eye(3, 4)  # item 2 is an extra negative
+    >>> loss = task(users, items, candidate_ids=tf.constant(["a", "b", "c"]))
+    >>> round(float(loss), 4)  # 2 · ln(1 + 2 · σ(-1))
+    0.8608
+    """
+
+    def __init__(
+        self,
+        loss=None,
+        metrics=None,
+        batch_metrics=None,
+        loss_metrics=None,
+        temperature=None,
+        num_hard_negatives=None,
+        remove_accidental_hits=False,
+        name=None,
+        block_size="auto",
+        cross_replica=True,
+        memory_size=0,
+    ):
+        if temperature is not None:
+            check_positive("temperature", temperature)
+        if num_hard_negatives is not None:
+            check_count("num_hard_negatives", num_hard_negatives)
+        if block_size is not None and block_size != "auto":
+            check_count("block_size", block_size)
+        if memory_size:
+            check_count("memory_size", memory_size)
+        super().__init__(
+            loss=CROLoss("exponential", name="softmax") if loss is None else loss,
+            metrics=metrics,
+            batch_metrics=batch_metrics,
+            loss_metrics=loss_metrics,
+            temperature=temperature,
+            num_hard_negatives=num_hard_negatives,
+            remove_accidental_hits=remove_accidental_hits,
+            name=name,
+        )
+        # The loss is computed in float32 at least: embeddings are not to be rounded before.
+        self._autocast = False
+        self._batches = BatchMetrics(
+            self._batch_metrics,
+            block_size,
+            temperature=temperature,
+            num_hard_negatives=num_hard_negatives,
+            remove_accidental_hits=remove_accidental_hits,
+        )
+        self.block_size = block_size
+        self.cross_replica = cross_replica
+        self.memory_size = memory_size
+        self.memory = Memory(memory_size) if memory_size else None
+        if self.memory is not None and not isinstance(self._loss, RetrievalLoss):
+            raise ValueError(_needs_our_loss("memory_size", self._loss))
+
+    def call(
+        self,
+        query_embeddings,
+        candidate_embeddings,
+        sample_weight=None,
+        candidate_sampling_probability=None,
+        candidate_ids=None,
+        compute_metrics=True,
+        compute_batch_metrics=True,
+        score_mask=None,
+        candidate_weight=None,
+        known_positive_ids=None,
+        in_batch=True,
+        training=True,
+    ):
+        """Computes the loss, as `tfrs.tasks.Retrieval.call`, and updates the metrics.
+
+        Args:
+            query_embeddings: `[num_queries, dim]`, or `[num_queries, num_heads, dim]`: the score
+                is then the best of the heads'.
+            candidate_embeddings: `[num_candidates, dim]`: the positives of the queries in their
+                order, then any number of extra negatives.
+            sample_weight: Weights of the rows, `[num_queries]`.
+            candidate_sampling_probability: `[num_candidates]`, for TFRS's log-Q correction, which
+                shifts the positive's score too. `candidate_weight` does not.
+            candidate_ids: `[num_candidates]`, integers or strings.
+            compute_metrics: Whether to update the factorized metrics.
+            compute_batch_metrics: Whether to update the batch metrics.
+            score_mask: Bool `[num_queries, num_candidates]`: False where a candidate is absent.
+            candidate_weight: v_j ≥ 0, `[num_candidates]`, or `[num_queries, num_candidates]` where
+                there are no candidates beyond these: how many items each stands for.
+            known_positive_ids: `[num_queries, num_known]`, ids that are no negatives of the row,
+                padded with an id that no item has, as -1 or "".
+            in_batch: Whether the positives of other rows are negatives; else extra candidates and
+                the memory alone.
+            training: Whether the memory takes in the positives.
+
+        Returns:
+            The loss, under replicas this one's share; `[num_queries]` if the loss has no reduction.
+
+        Raises:
+            ValueError: If ids are missing, a shape does not fit, or there are no negatives.
+        """
+        options = {
+            "candidate_weight": candidate_weight is not None,
+            "known_positive_ids": known_positive_ids is not None,
+            "in_batch": not in_batch,
+            "cross_replica": self.cross_replica and num_replicas() > 1,
+        }
+        if not isinstance(self._loss, RetrievalLoss):
+            for name, is_wanted in options.items():
+                if is_wanted:
+                    raise ValueError(_needs_our_loss(name, self._loss))
+            return super().call(
+                query_embeddings,
+                candidate_embeddings,
+                sample_weight=sample_weight,
+                candidate_sampling_probability=candidate_sampling_probability,
+                candidate_ids=candidate_ids,
+                compute_metrics=compute_metrics,
+                compute_batch_metrics=compute_batch_metrics,
+                score_mask=score_mask,
+            )
+        needs_ids = self._remove_accidental_hits or known_positive_ids is not None
+        if needs_ids and candidate_ids is None:
+            raise ValueError(
+                "`candidate_ids` must be given with `remove_accidental_hits` and with "
+                "`known_positive_ids`. Received: None"
+            )
+        queries, candidates = (
+            tf.cast(x, self._loss.dtype) for x in (query_embeddings, candidate_embeddings)
+        )
+        # What is known of each candidate, and of each row.
+        columns = {
+            "embedding": candidates,
+            "id": _as_integers("candidate_ids", candidate_ids) if needs_ids else None,
+            "weight": _as_floats(candidate_weight, candidates),
+            "probability": _as_floats(candidate_sampling_probability, candidates),
+        }
+        columns = {name: x for name, x in columns.items() if x is not None}
+        rows = {
+            "sample_weight": _as_floats(sample_weight, candidates),
+            "known_ids": _as_integers("known_positive_ids", known_positive_ids),
+            "mask": None if score_mask is None else tf.cast(score_mask, tf.bool),
+        }
+        loss = self._loss_of(queries, dict(columns), in_batch, training, **rows)
+
+        for metric in self._loss_metrics:
+            metric.update_state(loss if loss.shape.rank else summed(loss))
+        if compute_metrics and queries.shape.rank == 2:
+            for metric in self._factorized_metrics:
+                metric.update_state(
+                    query_embeddings,
+                    candidate_embeddings[: tf.shape(queries)[0]],
+                    true_candidate_ids=candidate_ids,
+                    sample_weight=sample_weight,
+                )
+        if compute_batch_metrics and self._batch_metrics:
+            self._batches.update(queries, columns, in_batch, **rows)
+        return loss
+
+    def _loss_of(self, queries, columns, in_batch, training, sample_weight, known_ids, mask):
+        """The loss of the rows against the candidates of all sources."""
+        num_queries = tf.shape(queries)[0]
+        replicas = num_replicas()
+        if self.memory is not None and replicas > 1 and not self.cross_replica:
+            raise ValueError(
+                "`memory_size` must be 0 with `cross_replica=False` on several replicas, which "
+                f"would not agree on the memory. Received: {self.memory_size}"
+            )
+        weight = columns.get("weight")
+        if weight is not None and weight.shape.rank == 2:
+            del columns["weight"]
+            if self.memory is not None or (replicas > 1 and self.cross_replica and in_batch):
+                raise ValueError(
+                    "`candidate_weight` must have shape [num_candidates] where there are "
+                    "candidates of other replicas or of the memory. Received: shape "
+                    f"{tuple(weight.shape)}"
+                )
+            weight = weight if in_batch else weight[:, num_queries:]
+        pool = Pool(columns, num_queries, in_batch, self.cross_replica, self.memory)
+        if not in_batch and mask is not None:
+            # The positive is no candidate then: without it the row has no loss.
+            has_positive = tf.cast(tf.linalg.diag_part(mask), queries.dtype)
+            sample_weight = has_positive if sample_weight is None else sample_weight * has_positive
+        if self._temperature is not None:
+            queries /= self._temperature
+        if "probability" in columns:
+            # The log-Q correction, as one more dimension.
+            queries = tf.concat([queries, tf.ones_like(queries[..., :1])], axis=-1)
+        reduction = self._loss.reduction
+        loss = embedding_loss(
+            self._loss,
+            queries,
+            _shifted(pool.columns),
+            positive_index=pool.positive_index,
+            positives=None if in_batch else _shifted(pool.own),
+            positive_ids=None if in_batch else pool.own.get("id"),
+            candidate_ids=pool.columns.get("id"),
+            known_positive_ids=known_ids,
+            candidate_weight=pool.columns.get("weight", weight),
+            sample_weight=sample_weight,
+            score_mask=pool.mask(mask),
+            num_hard_negatives=self._num_hard_negatives,
+            block_size=self.block_size,
+            reduction=None if reduction in ("none", None) else "sum",
+        )
+        if reduction in ("mean", "sum_over_batch_size"):
+            loss = tf.math.divide_no_nan(loss, summed(num_queries))
+        elif reduction == "mean_with_sample_weight":
+            total = num_queries if sample_weight is None else tf.reduce_sum(sample_weight)
+            loss = tf.math.divide_no_nan(loss, summed(total))
+        if self.memory is not None and training:
+            self.memory.push(pool.everyone)
+        return loss
+
+    def build(self, input_shape):
+        if self.memory is not None:
+            self.memory.build(input_shape[-1])
+        super().build(input_shape)
+
+    def get_config(self):
+        """The config, without `metrics`: set `factorized_metrics` again, which hold candidates.
+
+        Raises:
+            ValueError: If nothing would find the loss or a metric again.
+        """
+        return {
+            "loss": (
+                serialize(self._loss)
+                if isinstance(self._loss, RetrievalLoss)
+                else tf_keras.losses.serialize(self._loss)
+            ),
+            "batch_metrics": [tf_keras.metrics.serialize(metric) for metric in self._batch_metrics],
+            "loss_metrics": [tf_keras.metrics.serialize(metric) for metric in self._loss_metrics],
+            "temperature": self._temperature,
+            "num_hard_negatives": self._num_hard_negatives,
+            "remove_accidental_hits": self._remove_accidental_hits,
+            "name": self.name,
+            "block_size": self.block_size,
+            "cross_replica": self.cross_replica,
+            "memory_size": self.memory_size,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        loss = config.pop("loss")
+        if loss["registered_name"] is not None and loss["registered_name"].startswith("tfrs_cro"):
+            loss = keras.saving.deserialize_keras_object(loss)
+        else:
+            loss = tf_keras.losses.deserialize(loss)
+        for name in ("batch_metrics", "loss_metrics"):
+            config[name] = [tf_keras.metrics.deserialize(metric) for metric in config[name]]
+        return cls(loss=loss, **config)
+
+
+def _shifted(columns):
+    """The embeddings `[c, dim]`, one dimension more where there are sampling probabilities."""
+    if "probability" not in columns:
+        return columns["embedding"]
+    shift = -tf.math.log(tf.clip_by_value(columns["probability"], LEAST_PROBABILITY, 1.0))
+    return tf.concat([columns["embedding"], shift[:, tf.newaxis]], axis=1)
+
+
+def _as_floats(x, like):
+    return None if x is None else tf.cast(x, like.dtype)
+
+
+def _as_integers(name, ids):
+    """Ids as integers of 64 bits, strings by their hash."""
+    if ids is None:
+        return None
+    ids = tf.convert_to_tensor(ids)
+    if ids.dtype == tf.string:
+        return tf.strings.to_hash_bucket_fast(ids, 2**63 - 1)
+    if not ids.dtype.is_integer:
+        raise ValueError(f"`{name}` must be integers or strings. Received: {ids.dtype.name}")
+    return tf.cast(ids, tf.int64)
+
+
+def _needs_our_loss(argument, loss):
+    return (
+        f"`{argument}` needs a RetrievalLoss: CROLoss, MultiMarginLoss, or one of your own. "
+        f"Received: loss={loss!r}. The softmax cross-entropy is CROLoss('exponential')"
+    )
