@@ -10,6 +10,7 @@ from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.losses.channels import slopes_of, total_of
 from tfrs_croloss.losses.checks import check_shape, check_shapes, check_values, fits
 from tfrs_croloss.losses.differentiation import compiled, with_gradient
+from tfrs_croloss.losses.reductions import row_sum
 
 # A score at or below this is absent, not very negative: TFRS writes float32's minimum / 100 into
 # the scores it masks, others write -inf.
@@ -255,8 +256,10 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         """
         if weight is not None:
             is_negative = ops.where(weight <= 0, False, is_negative)
-        has_negative = ops.any(is_negative, axis=1, keepdims=True)
-        has_loss = ops.logical_and(found, has_negative)
+        count = row_sum(ops.cast(is_negative, scores.dtype))
+        has_loss = ops.logical_and(found, count > 0)
+        # A row of none has a weight of 0 below; there the count only has to stay finite.
+        count = ops.where(count > 0, count, 1)
         num_positives = ops.sum(ops.cast(found, scores.dtype), axis=1, keepdims=True)
         share = ops.where(has_loss, row_weight / ops.where(num_positives > 0, num_positives, 1), 0)
         positives = ops.where(has_loss, positives, 0)
@@ -269,6 +272,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
                 ops.where(is_negative, scores, positive),
                 positive,
                 is_negative,
+                count,
                 weight,
                 share[:, slot : slot + 1],
             )
@@ -277,21 +281,18 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             by_positive.append(positive_slope)
         return losses[:, 0], by_negative, ops.concatenate(by_positive, axis=1)
 
-    def _of_one_positive(self, negative, positive, is_negative, weight, row_weight):
+    def _of_one_positive(self, negative, positive, is_negative, count, weight, row_weight):
         """As `value_and_slopes` for one positive a row: where `compare` and `aggregate` meet.
 
         The scores are finite at candidates that are no negatives too.
         """
-        # A row of none has a `row_weight` of 0; here it only has to stay finite.
-        count = ops.sum(ops.cast(is_negative, positive.dtype), axis=1, keepdims=True)
-        count = ops.where(count > 0, count, 1)
         if weight is None:
             # A factor common to the row is kept out of the matrix.
             scale = self.default_weight(count)
             weight_sum = scale * count
         else:
             scale = ops.ones_like(count)
-            weight_sum = ops.sum(ops.where(is_negative, weight, 0), axis=1, keepdims=True)
+            weight_sum = row_sum(ops.where(is_negative, weight, 0))
             weight_sum = ops.where(weight_sum > 0, weight_sum, 1)
         row = Row(positive, count, weight_sum)
 
@@ -309,7 +310,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             by_x = slopes_of(channel, is_negative, weight, scale, total, weighed(slope))
             by_negative += channel.slope * by_x
             if channel.positive_slope is not None:
-                by_positive += channel.positive_slope * ops.sum(by_x, axis=1, keepdims=True)
+                by_positive += channel.positive_slope * row_sum(by_x)
         return weighed(value), by_negative, by_positive
 
 

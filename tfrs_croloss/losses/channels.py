@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from tfrs_croloss.losses.kernels import Kernel, LogKernel
+from tfrs_croloss.losses.reductions import row_log_sum_exp, row_sum
 
 # Not -inf: the log-sum-exp of a row of nothing else would be NaN.
 LOG_OF_NOTHING = -1e30
@@ -32,9 +33,9 @@ def total_of(channel, is_negative, weight, scale):
     """Σ_j v_j · φ(x_j) of each row, or its logarithm; `[num_queries, 1]`."""
     if isinstance(channel.kernel, LogKernel):
         values = _log_values(channel, is_negative, weight)
-        return ops.log(scale) + ops.logsumexp(values, axis=1, keepdims=True)
+        return ops.log(scale) + row_log_sum_exp(values)
     values = _weighed(channel.kernel(channel.x), is_negative, weight)
-    return scale * ops.sum(values, axis=1, keepdims=True)
+    return scale * row_sum(values)
 
 
 def slopes_of(channel, is_negative, weight, scale, total, slope):

@@ -1,0 +1,43 @@
+"""Sums and maxima over the candidates of a row.
+
+XLA on a CPU adds a row up one number after another, each waiting for the one before. Folded to an
+eighth first, elementwise, most of the work runs in vectors.
+"""
+
+import functools
+
+from keras import ops
+
+FOLDS = 8
+
+
+def row_sum(x):
+    """`[q, c]` to `[q, 1]`."""
+    folded, rest = _folded(x, ops.add)
+    total = ops.sum(folded, axis=1, keepdims=True)
+    return total if rest is None else total + ops.sum(rest, axis=1, keepdims=True)
+
+
+def row_max(x):
+    """`[q, c]` to `[q, 1]`, of at least one candidate."""
+    folded, rest = _folded(x, ops.maximum)
+    # The rest may be empty: one more of the folded does no harm.
+    rest = folded[:, :1] if rest is None else ops.concatenate([folded[:, :1], rest], axis=1)
+    return ops.maximum(
+        ops.max(folded, axis=1, keepdims=True), ops.max(rest, axis=1, keepdims=True)
+    )
+
+
+def row_log_sum_exp(x):
+    """`[q, c]`, finite, to `[q, 1]`."""
+    largest = row_max(x)
+    return largest + ops.log(row_sum(ops.exp(x - largest)))
+
+
+def _folded(x, combine):
+    """The columns folded to an eighth, and the less than eight that are left over."""
+    width = ops.shape(x)[1] // FOLDS
+    if isinstance(width, int) and width < FOLDS:
+        return x, None
+    parts = [x[:, i * width : (i + 1) * width] for i in range(FOLDS)]
+    return functools.reduce(combine, parts), x[:, FOLDS * width :]
