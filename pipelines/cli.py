@@ -1,5 +1,6 @@
 """The command line. Heavy imports wait until a command runs, so that `--help` is quick."""
 
+import os
 import sys
 from typing import Literal
 
@@ -18,10 +19,20 @@ def train(**chosen):
     validations, checkpoints, the test metrics and a plot. A run that was killed resumes with the
     same command.
     """
+    from pipelines import cluster
+
+    config = options.Config(**chosen)
+    if config.strategy == "multiworker" and not os.environ.get("TF_CONFIG"):
+        cluster.launch(config)
+        return
+    cluster.end_with_launcher()
+
     from pipelines.report import print_counts, print_metrics
     from pipelines.training import train as train_run
 
-    run = train_run(options.Config(**chosen))
+    run = train_run(config)
+    if run is None:
+        return
     metrics = run.metrics()
     print_counts(metrics["data"])
     print_metrics(metrics["test"]["exact"], f"Test set, {metrics['loss']}, exact search")

@@ -92,15 +92,24 @@ class ModelOptions:
             a user's last items through a dense layer; knows new users by their items).
         dim: Width of the embeddings.
         history_length: Items of a history (tower history).
-        negatives: Uniform negatives a step, shared by the batch; 0 for none.
+        negatives: Negatives drawn a step, shared by the batch; 0 for none.
+        sampling: What they are drawn by: uniform, or popularity (an item's share of the training
+            interactions, to the power --sampling_beta).
+        sampling_beta: Exponent of the popularity; 1 draws as the positives are distributed, less
+            is flatter.
         in_batch: Whether the batch's other positives are negatives too.
+        weigh: Whether each negative counts for as many items as it was drawn for, so that the loss
+            is that of the whole catalogue, however the negatives were drawn.
     """
 
     tower: Literal["id", "history"] = "id"
     dim: int = 64
     history_length: int = 20
     negatives: int = 1024
+    sampling: Literal["uniform", "popularity"] = "uniform"
+    sampling_beta: float = 0.75
     in_batch: bool = False
+    weigh: bool = False
 
 
 @dataclass(kw_only=True)
@@ -109,7 +118,7 @@ class TrainingOptions:
 
     Args:
         epochs: Epochs at most.
-        batch: Interactions a step.
+        batch: Interactions a step, of all replicas together.
         learning_rate: Of Adam.
         weight_decay: Decoupled weight decay of Adam, a step; 0 for none.
         validate_every: Epochs between validations.
@@ -118,6 +127,13 @@ class TrainingOptions:
         select: Validation metric by which the epoch is chosen: recall@N, ndcg@N or mrr@N. By
             default the recall at the largest N.
         seed: Of the random split, the initial weights, the order and the negatives.
+        strategy: none (one device), mirrored (the GPUs of this machine, or --replicas) or
+            multiworker (the cluster that the environment variable TF_CONFIG describes, or
+            --workers).
+        replicas: Logical CPU devices that mirrored trains on where there is no GPU.
+        workers: Processes on this machine that multiworker starts where TF_CONFIG is not set;
+            they share its GPUs out evenly.
+        save_every: Steps between checkpoints; 0 for checkpoints at validations only.
         name: Folder under --runs that the run writes to, and resumes from after a kill.
         runs: Folder of all runs.
     """
@@ -131,6 +147,10 @@ class TrainingOptions:
     top_n: list[int] = field(default_factory=lambda: [10, 50, 100])
     select: str | None = None
     seed: int = 0
+    strategy: Literal["none", "mirrored", "multiworker"] = "none"
+    replicas: int = 2
+    workers: int = 2
+    save_every: int = 0
     name: str = "train"
     runs: str = "runs"
 
@@ -155,12 +175,15 @@ class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
         if self.test is not None:
             self.test = str(Path(self.test).resolve())
         self.top_n = sorted(set(self.top_n))
-        for option in ("dim", "history_length", "epochs", "batch", "validate_every", "patience"):
+        for option in (
+            *("dim", "history_length", "epochs", "batch", "validate_every", "patience"),
+            *("replicas", "workers"),
+        ):
             if getattr(self, option) < 1:
                 raise ValueError(f"--{option} must be positive. Received: {getattr(self, option)}")
         if not self.learning_rate > 0:
             raise ValueError(f"--learning_rate must be positive. Received: {self.learning_rate}")
-        for option in ("negatives", "weight_decay"):
+        for option in ("negatives", "sampling_beta", "weight_decay", "save_every"):
             if getattr(self, option) < 0:
                 raise ValueError(
                     f"--{option} must not be negative. Received: {getattr(self, option)}"

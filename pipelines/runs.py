@@ -10,6 +10,9 @@ import yaml
 from pipelines.options import Config
 from tfrs_croloss._files import replaced_file
 
+# Where a run lies and on what it is trained: it may be resumed elsewhere, and on other replicas.
+MAY_CHANGE = ("name", "runs", "strategy", "replicas", "workers", "save_every")
+
 
 class Run:
     """A folder `<runs>/<name>`.
@@ -17,7 +20,8 @@ class Run:
     - `config.yaml`: the resolved config, which `train --config` takes as it is.
     - `history.json`: loss (mean over the batches of an epoch, each a sum over its rows) and
       validation metrics of each validated epoch; a copy of what the checkpoints hold.
-    - `checkpoints/`: `last`, to resume from, and `best`, by validation.
+    - `checkpoints/`: `last`, to resume from, numbered by steps, and `best`, by validation,
+      numbered by epochs.
     - `metrics.json`: the test metrics, written last: without it the run is not complete.
     - `recall.png`, and `export/` once exported.
     """
@@ -32,8 +36,12 @@ class Run:
         self.export = self.folder / "export"
 
     @classmethod
-    def create(cls, config):
+    def create(cls, config, is_chief=True):
         """Opens the folder for `config`: a new one, or one that the same config began.
+
+        Args:
+            config: A `Config`.
+            is_chief: Whether this process is the one of its cluster that writes.
 
         Raises:
             ValueError: If the folder holds a run of another config.
@@ -47,16 +55,16 @@ class Run:
                     dataclasses.asdict(config).values(),
                     strict=True,
                 )
-                # Where a run lies, and under what name, may change.
-                if old != new and option not in ("name", "runs")
+                if old != new and option not in MAY_CHANGE
             ]
             if changed:
                 raise ValueError(
                     f"{run.folder} holds a run with other options ({'; '.join(changed)}). Choose "
                     "another --name, or remove the folder"
                 )
-        with replaced_file(run.config_path) as path:
-            path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+        if is_chief:
+            with replaced_file(run.config_path) as path:
+                path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
         return run
 
     @classmethod

@@ -1,13 +1,16 @@
 """Training a run: fit, validate, keep the best epoch, resume after a kill."""
 
+import contextlib
 import json
 import math
+import tempfile
 
 from tqdm import tqdm
 
 from pipelines.build import build_model, load_data
 from pipelines.report import plot_recall
 from pipelines.runs import Run, write_json
+from pipelines.strategy import build_strategy, from_chief, is_chief
 from tfrs_croloss.data import training_batches
 from tfrs_croloss.evaluation import evaluate
 from tfrs_croloss.index import build_index
@@ -23,39 +26,72 @@ def train(config, data=None):
         data: Its `RetrievalData`, where it is loaded already.
 
     Returns:
-        The complete `Run`.
+        The complete `Run`; None in the workers of a cluster that are not its chief.
     """
-    run = Run.create(config)
-    if run.is_complete:
-        return run
-    data = load_data(config) if data is None else data
-    model = build_model(config, data)
-    state = _State(run, model, data.fingerprint())
-    batches, batches_an_epoch = training_batches(
-        data,
-        config.batch,
-        config.epochs,
-        first_epoch=state.first_epoch,
-        history_length=config.history_length_of_tower,
-        seed=config.seed,
-    )
+    strategy = build_strategy(config)
+    chief = is_chief(strategy)
+    run = Run.create(config, chief)
+    (is_complete,) = from_chief(strategy, [run.is_complete])
+    if not is_complete:
+        data = load_data(config) if data is None else data
+        with strategy.scope():
+            model = build_model(config, data)
+        state = _State(run, model, data.fingerprint(), strategy)
+        _fit(config, data, model, state, strategy)
+        if chief:
+            _measure(config, data, model, state)
+        # The others stay until all is written: their end could take the chief down.
+        from_chief(strategy, [True])
+    return run if chief else None
+
+
+def _fit(config, data, model, state, strategy):
+    """Trains to the last epoch, or until validations gain no more."""
+
+    def batches(step=0, num_replicas=1, replicas=None):
+        return training_batches(
+            data,
+            config.batch,
+            config.epochs,
+            history_length=config.history_length_of_tower,
+            seed=config.seed,
+            first_step=step,
+            num_replicas=num_replicas,
+            replicas=replicas,
+        )
+
+    def of_worker(context):
+        each = context.num_replicas_in_sync // context.num_input_pipelines
+        first = context.input_pipeline_id * each
+        return batches(state.step, context.num_replicas_in_sync, range(first, first + each))[0]
+
+    _, batches_an_epoch = batches()
     with tqdm(
         total=config.epochs * batches_an_epoch,
-        initial=state.first_epoch * batches_an_epoch,
+        initial=state.step,
         desc=config.name,
         unit=" steps",
         mininterval=1,
+        disable=not state.is_chief,
     ) as bar:
-        if not state.is_finished(config):
+        progress = _Progress(config, data, state, strategy, batches_an_epoch, bar)
+        while not state.is_finished(config):
+            epoch, done = divmod(state.step, batches_an_epoch)
             model.fit(
-                batches,
-                epochs=config.epochs,
-                initial_epoch=state.first_epoch,
-                steps_per_epoch=batches_an_epoch,
-                callbacks=[_Validation(config, data, state, bar)],
+                # Each worker reads its replicas' parts; Keras then shards nothing itself.
+                strategy.distribute_datasets_from_function(of_worker),
+                initial_epoch=epoch,
+                # What is left of a broken epoch is a fit of its own, with fewer steps.
+                epochs=epoch + 1 if done else config.epochs,
+                steps_per_epoch=batches_an_epoch - done,
+                callbacks=[progress],
                 verbose=0,
             )
-    best = state.restore_best(config.select)
+
+
+def _measure(config, data, model, state):
+    """Measures the best epoch on the test set, and completes the run."""
+    run, best = state.run, state.restore_best(config.select)
     content = {
         "loss": config.loss,
         "seed": config.seed,
@@ -66,7 +102,6 @@ def train(config, data=None):
     }
     plot_recall({config.loss: content["test"]["exact"]}, run.plot_path)
     write_json(run.metrics_path, content)
-    return run
 
 
 def open_run(folder):
@@ -128,50 +163,61 @@ class _State:
     A checkpoint is written whole or not at all, and holds the history with the weights, so the two
     can't disagree. `best/` keeps two: after a kill between best and last, the one before is still
     the best that `last` knows of.
+
+    The model's count of steps is the position in the data, to the batch. Keras's BackupAndRestore
+    resumes a count, too, but reads the epoch's batches from its first again.
+
+    In a cluster all workers hold the same state, and all must call what they call here: to save,
+    variables are gathered from the replicas. The chief's files are the ones that count.
     """
 
-    def __init__(self, run, model, fingerprint):
-        self.run = run
+    def __init__(self, run, model, fingerprint, strategy=None):
+        self.run, self.model = run, model
+        self.strategy = tf.distribute.get_strategy() if strategy is None else strategy
+        self.is_chief = is_chief(self.strategy)
         self.data = tf.Variable(fingerprint, trainable=False)
         self.rows = tf.Variable("[]", trainable=False)
+        # Mean loss of the epoch's batches up to `step`.
+        self.loss = tf.Variable(0.0, trainable=False, dtype=tf.float64)
         self.checkpoint = tf.train.Checkpoint(
-            model=model, optimizer=model.optimizer, history=self.rows, data=self.data
+            model=model,
+            optimizer=model.optimizer,
+            history=self.rows,
+            data=self.data,
+            loss=self.loss,
         )
-        self.last, self.best = (
-            tf.train.CheckpointManager(self.checkpoint, run.checkpoints / name, max_to_keep=keep)
-            for name, keep in (("last", 1), ("best", 2))
-        )
-        if self.last.latest_checkpoint is not None:
-            self._restore(self.last.latest_checkpoint)
+        last = tf.train.latest_checkpoint(run.checkpoints / "last")
+        (number,) = from_chief(self.strategy, [int(last.split("-")[-1]) if last else -1])
+        if number >= 0:
+            self._restore("last", int(number))
+        self.step = int(model.step.numpy())
 
     @property
     def history(self):
         """The validated epochs, a dict each."""
         return json.loads(self.rows.numpy())
 
-    @property
-    def first_epoch(self):
-        """The epoch to go on with, counted from 0."""
-        return self.history[-1]["epoch"] if self.history else 0
-
     def is_finished(self, config):
         """Whether the last epoch is reached, or `patience` validations brought no better one."""
-        if self.first_epoch >= config.epochs:
+        if self.history and self.history[-1]["epoch"] >= config.epochs:
             return True
         scores = [row[config.select] for row in self.history]
         return bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= config.patience
 
-    def save(self, row, select):
+    def save_step(self, loss):
+        """Saves the position, and the mean loss of the epoch's batches up to it."""
+        self.loss.assign(loss)
+        self._save("last", self.step, keep=1)
+
+    def save_epoch(self, row, select):
         """Takes in a validated epoch."""
         is_best = all(row[select] > past[select] for past in self.history)
         self.rows.assign(json.dumps([*self.history, row]))
-        try:
-            if is_best:
-                self.best.save(row["epoch"])
-            self.last.save(row["epoch"])
-        except tf.errors.OpError as error:
-            raise OSError(f"could not write to {self.run.checkpoints}: {error.message}") from error
-        write_json(self.run.history_path, self.history)
+        if is_best:
+            self._save("best", row["epoch"], keep=2)
+        self._save("last", self.step, keep=1)
+        if self.is_chief:
+            write_json(self.run.history_path, self.history)
 
     def restore_best(self, select):
         """Restores the best epoch's weights; returns its row of the history."""
@@ -181,10 +227,21 @@ class _State:
                 "anew"
             )
         best = max(self.history, key=lambda row: row[select])
-        self._restore(str(self.run.checkpoints / "best" / f"ckpt-{best['epoch']}"))
+        self._restore("best", best["epoch"])
         return best
 
-    def _restore(self, path):
+    def _save(self, name, number, keep):
+        with contextlib.ExitStack() as stack:
+            folder = self.run.checkpoints / name
+            if not self.is_chief:
+                folder = stack.enter_context(tempfile.TemporaryDirectory())
+            try:
+                tf.train.CheckpointManager(self.checkpoint, folder, max_to_keep=keep).save(number)
+            except tf.errors.OpError as error:
+                raise OSError(f"could not write to {folder}: {error.message}") from error
+
+    def _restore(self, name, number):
+        path = str(self.run.checkpoints / name / f"ckpt-{number}")
         try:
             # First of all: other data has tables of other sizes, which would not fit.
             trained_on = tf.train.load_variable(path, "data/.ATTRIBUTES/VARIABLE_VALUE")
@@ -201,31 +258,59 @@ class _State:
             ) from error
 
 
-class _Validation(tf_keras.callbacks.Callback):
+class _Progress(tf_keras.callbacks.Callback):
     """Validates, saves and stops; shows it all in the progress bar."""
 
-    def __init__(self, config, data, state, bar):
+    def __init__(self, config, data, state, strategy, batches_an_epoch, bar):
         super().__init__()
         self.config, self.data, self.state, self.bar = config, data, state, bar
+        self.strategy, self.batches_an_epoch = strategy, batches_an_epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # Of the epoch's batches before this fit: their number, and their mean loss.
+        self.before = self.state.step % self.batches_an_epoch
+        self.loss_before = float(self.state.loss.numpy()) if self.before else 0.0
 
     def on_train_batch_end(self, batch, logs=None):
+        self.state.step += 1
         self.bar.update()
+        # An epoch's last step is saved with its validation.
+        if self.state.step % self.batches_an_epoch:
+            self._save_step()
 
     def on_epoch_end(self, epoch, logs=None):
         config, done = self.config, epoch + 1
+        loss = self._mean_loss()
         # Each epoch: a loss that is not finite has spoilt the weights for good.
-        if not math.isfinite(logs["mean_loss"]):
+        if not math.isfinite(loss):
             raise ValueError(
-                f"the loss became {logs['mean_loss']} in epoch {done}: lower --learning_rate, or "
+                f"the loss became {loss} in epoch {done}: lower --learning_rate, or "
                 "raise --temperature"
             )
         if done % config.validate_every and done < config.epochs:
+            self._save_step()
             return
         data = self.data
         metrics = _metrics(
             config, data, self.model, data.validation, data.train, "exact", config.top_n
         )
-        row = {"epoch": done, "train_loss": float(logs["mean_loss"]), **metrics}
-        self.state.save(row, config.select)
+        row = {"train_loss": loss, **metrics}
+        # The last bits may differ from machine to machine, and all must stop at the same epoch.
+        agreed = zip(row.items(), from_chief(self.strategy, list(row.values())), strict=True)
+        row = {name: type(own)(number) for (name, own), number in agreed}
+        self.state.save_epoch({"epoch": done, **row}, config.select)
         self.bar.set_postfix({f"validation {config.select}": f"{row[config.select]:.4f}"})
         self.model.stop_training = self.state.is_finished(config)
+
+    def _save_step(self):
+        if self.config.save_every and self.state.step % self.config.save_every == 0:
+            self.state.save_step(self._mean_loss())
+
+    def _mean_loss(self):
+        """Mean over the epoch's batches so far; in a cluster all workers must ask for it."""
+        # Not from the logs, which Keras adds up over workers and not over local replicas. The task
+        # gives the metric the loss of the whole batch on each replica.
+        (metric,) = (metric for metric in self.model.metrics if metric.name == "mean_loss")
+        loss = float(metric.result())
+        steps = (self.state.step - 1) % self.batches_an_epoch + 1
+        return loss + (self.loss_before - loss) * self.before / steps

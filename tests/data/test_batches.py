@@ -61,9 +61,64 @@ def test_a_resumed_epoch_is_that_of_an_unbroken_run(data):
     assert elements(other)[0]["item"].tolist() != whole[0]["item"].tolist()
 
 
+@pytest.mark.parametrize("first_step", [0, 1, 6, 7, 10])
+def test_a_run_resumed_at_a_step_goes_on_with_the_very_next_batch(data, first_step):
+    whole, num_batches = training_batches(data, batch_size=16, epochs=3, seed=5)
+    resumed, same = training_batches(data, batch_size=16, epochs=3, seed=5, first_step=first_step)
+    whole, resumed = elements(whole), elements(resumed)
+    assert num_batches == same == len(whole) // 3
+    assert len(resumed) == len(whole) - first_step
+    for expected, actual in zip(whole[first_step:], resumed, strict=True):
+        for name in ("user", "item"):
+            np.testing.assert_array_equal(actual[name], expected[name])
+
+
+@pytest.mark.parametrize(
+    "workers",
+    [
+        [range(1)],
+        [range(2)],
+        [range(1), range(1, 2)],
+        [range(2), range(2, 4)],
+        [range(3), range(3, 6), range(6, 9)],  # more than the last batch has rows
+    ],
+    ids=str,
+)
+def test_the_parts_of_all_replicas_are_the_batches(data, workers):
+    """Contiguous and in order: nothing twice, nothing lost, from any step on."""
+    batch_size, first_step, num_replicas = 17, 3, workers[-1].stop
+    options = {"batch_size": batch_size, "epochs": 2, "history_length": 4, "first_step": first_step}
+    whole, num_batches = training_batches(data, **options)
+    whole = elements(whole)
+    parts = [
+        elements(training_batches(data, num_replicas=num_replicas, replicas=own, **options)[0])
+        for own in workers
+    ]
+    assert len(whole) == 2 * num_batches - first_step
+    assert 0 < len(whole[-1]["item"]) < 9
+    for own, of_worker in zip(workers, parts, strict=True):
+        assert len(of_worker) == len(own) * len(whole)
+    for number, batch in enumerate(whole):
+        of_batch = [
+            of_worker[number * len(own) + place]
+            for own, of_worker in zip(workers, parts, strict=True)
+            for place in range(len(own))
+        ]
+        sizes = [len(part["item"]) for part in of_batch]
+        assert max(sizes) - min(sizes) <= 1
+        for name in ("user", "item", "history"):
+            joined = np.concatenate([part[name] for part in of_batch])
+            np.testing.assert_array_equal(joined, batch[name])
+
+
 def test_nothing_to_batch(data):
     with pytest.raises(ValueError, match="`batch_size` must be positive. Received: 0"):
         training_batches(data, batch_size=0, epochs=1)
+    with pytest.raises(ValueError, match="`first_step` must not be negative. Received: -1"):
+        training_batches(data, batch_size=4, epochs=1, first_step=-1)
+    for replicas in (range(0), range(1, 3), range(-1, 1)):
+        with pytest.raises(ValueError, match="`replicas` must be some of the 2 replicas. Received"):
+            training_batches(data, batch_size=4, epochs=1, num_replicas=2, replicas=replicas)
     frame = pd.DataFrame({"user": ["a", "b"], "item": ["x", "y"]})
     single = encode(Split(frame, frame[:0], frame[:0]))
     with pytest.raises(ValueError, match="no interaction has one before it"):

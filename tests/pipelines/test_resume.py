@@ -13,6 +13,7 @@ from pipelines import training
 from pipelines.cli import main
 
 OPTIONS = ["--epochs", "12", "--validate_every", "1", "--patience", "12"]
+STEPS = 14  # An epoch's: 60 users have 14 training interactions each, and a batch has 64.
 
 
 def test_kill_and_resume(train_options, tmp_path, capsys):
@@ -63,7 +64,7 @@ def test_a_kill_between_two_writes(write, train_options, tmp_path, monkeypatch):
     save, write_json = training.tf.train.CheckpointManager.save, training.write_json
 
     def save_until_killed(manager, number):
-        if write == "last" and manager.directory.endswith("last") and number == 4:
+        if write == "last" and manager.directory.endswith("last") and number == 4 * STEPS:
             raise Killed
         return save(manager, number)
 

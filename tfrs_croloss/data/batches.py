@@ -4,28 +4,47 @@ import numpy as np
 import tensorflow as tf
 
 
-def training_batches(data, batch_size, epochs, first_epoch=0, history_length=0, seed=0):
+def training_batches(
+    data,
+    batch_size,
+    epochs,
+    first_epoch=0,
+    history_length=0,
+    seed=0,
+    first_step=0,
+    num_replicas=1,
+    replicas=None,
+):
     """Batches of training interactions, each epoch in an order of its own.
 
-    The order depends on `seed` and the number of the epoch alone, so a run that resumes at
-    `first_epoch` sees what an unbroken one sees.
+    The order depends on `seed` and the number of the epoch alone, so a run that resumes at a step
+    sees what an unbroken one sees, on any number of replicas. A batch is cut into contiguous
+    parts, one a replica, whose sizes differ by one at most; a batch smaller than `num_replicas`
+    leaves some of them empty.
 
     Args:
         data: `RetrievalData`.
-        batch_size: Interactions a batch. The last batch of an epoch has what is left.
+        batch_size: Interactions a batch, all replicas together. The last batch of an epoch has
+            what is left.
         epochs: Epochs in all, those before `first_epoch` included.
         first_epoch: Epoch to begin with.
         history_length: If positive, each interaction comes with the user's items before it, up to
             this many, and interactions with nothing before them are left out.
         seed: Of the order.
+        first_step: Batches to leave out, counted from the first of `first_epoch`; they may be
+            more than an epoch has.
+        num_replicas: Parts that a batch is cut into.
+        replicas: The replicas whose parts to give, as a `range`; all of them by default.
 
     Returns:
-        The `tf.data.Dataset` and its number of batches an epoch. An element is a dict: `item`
-        `[batch_size]`, and `query`, a dict of `user` `[batch_size]` and, with a history, `history`
-        `[batch_size, history_length]`, oldest first, padded with -1 in front.
+        The `tf.data.Dataset` and its number of batches an epoch. The elements are the parts of the
+        first batch in the order of `replicas`, then those of the second, and so on. An element is
+        a dict: `item` `[part_size]`, and `query`, a dict of `user` `[part_size]` and, with a
+        history, `history` `[part_size, history_length]`, oldest first, padded with -1 in front.
 
     Raises:
-        ValueError: If `batch_size` is not positive or no interaction has a history.
+        ValueError: If `batch_size` is not positive, `first_step` is negative, `replicas` are not
+            some of `num_replicas`, or no interaction has a history.
 
     Example:
     >>> import pandas as pd
@@ -38,6 +57,13 @@ def training_batches(data, batch_size, epochs, first_epoch=0, history_length=0, 
     """
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be positive. Received: {batch_size}")
+    if first_step < 0:
+        raise ValueError(f"`first_step` must not be negative. Received: {first_step}")
+    replicas = range(num_replicas) if replicas is None else replicas
+    if not replicas or not 0 <= replicas[0] <= replicas[-1] < num_replicas:
+        raise ValueError(
+            f"`replicas` must be some of the {num_replicas} replicas. Received: {replicas}"
+        )
     users, items = data.train_users.astype(np.int32), data.train_items.astype(np.int32)
     starts = data.row_starts[users].astype(np.int32)
     rows = np.arange(len(users), dtype=np.int32)
@@ -48,13 +74,23 @@ def training_batches(data, batch_size, epochs, first_epoch=0, history_length=0, 
             "no interaction has one before it in its user's history: use the id tower, or data "
             "with several interactions a user"
         )
-    num_batches = -(-len(rows) // batch_size)
+    num_rows, num_batches = len(rows), -(-len(rows) // batch_size)
+    first_epoch, first_step = first_epoch + first_step // num_batches, first_step % num_batches
     users, items, starts, rows = map(tf.constant, (users, items, starts, rows))
 
     def epoch_of(epoch):
         order = tf.random.experimental.stateless_shuffle(rows, seed=[seed, epoch])
-        batches = tf.data.Dataset.range(num_batches)
-        return batches.map(lambda i: batch_of(order[i * batch_size : (i + 1) * batch_size]))
+        skipped = tf.where(epoch == first_epoch, tf.constant(first_step, tf.int64), 0)
+        parts = tf.data.Dataset.range(skipped * len(replicas), num_batches * len(replicas))
+        return parts.map(lambda number: batch_of(part_of(order, number)))
+
+    def part_of(order, number):
+        start = number // len(replicas) * batch_size
+        size = tf.minimum(num_rows - start, batch_size)
+        replica = replicas.start + number % len(replicas) * replicas.step
+        return order[
+            start + size * replica // num_replicas : start + size * (replica + 1) // num_replicas
+        ]
 
     def batch_of(row):
         query = {"user": tf.gather(users, row)}
