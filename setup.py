@@ -43,6 +43,7 @@ EXTRAS = {
     "backends": ["jax>=0.10,<0.11", "keras-rs>=0.4,<0.5", "pytest>=9,<10", "torch==2.13.0"],
     "dev": [
         "build",
+        "keras-rs>=0.4,<0.5",  # a peer in benchmarks/loss.py
         "pytest>=9,<10",
         "ruff==0.17.6",
         "setuptools>=77,<82",  # builds the package without isolation; 77 knows license_expression

@@ -4,62 +4,69 @@ from tfrs_croloss.losses.engine import rows_of_a_block
 from tfrs_croloss.losses.membership import is_among, labels_of
 from tfrs_croloss.retrieval.requirements import tf, tfrs
 
+# What TFRS gives to a candidate that is absent.
+ABSENT = tfrs.layers.loss.MIN_FLOAT
+
 
 class BatchMetrics:
-    """Updates metrics by TFRS's own task, one block of rows after another.
+    """Updates metrics with the labels and scores of TFRS's own task, a block of rows at a time.
+
+    They are made here, in the dtype of the loss: TFRS's layers fail under a mixed policy.
 
     Args:
         metrics: Keras metrics of (labels, scores, sample_weight).
         block_size: As in `embedding_loss`.
-        **options: Further arguments of `tfrs.tasks.Retrieval`.
+        num_hard_negatives: How many negatives of a row the metrics see; None for all.
     """
 
-    def __init__(self, metrics, block_size, **options):
+    def __init__(self, metrics, block_size, num_hard_negatives):
+        self.metrics = metrics
         self.block_size = block_size
-        self.task = tfrs.tasks.Retrieval(
-            loss=lambda y_true, y_pred, sample_weight: 0.0, batch_metrics=metrics, **options
-        )
+        self.num_hard_negatives = num_hard_negatives
 
-    def update(self, queries, columns, in_batch, sample_weight, known_ids, mask):
+    def update(self, queries, candidates, ids, in_batch, sample_weight, known_ids, mask):
         """Updates the metrics with a batch.
 
         Args:
             queries: `[num_queries, dim]` or `[num_queries, num_heads, dim]`.
-            columns: A dict of what is known of each candidate of this replica.
+            candidates: `[num_candidates, dim]`, this replica's.
+            ids: `[num_candidates]` where candidates with the id of the positive are no negatives,
+                else None.
             in_batch: Whether the positives of other rows are negatives.
             sample_weight: `[num_queries]`, or None.
             known_ids: `[num_queries, num_known]`, or None.
             mask: `[num_queries, num_candidates]`, or None.
         """
-        ids = columns.get("id")
-        num_queries, num_candidates = tf.shape(queries)[0], tf.shape(columns["embedding"])[0]
-        labels, known = labels_of(num_candidates, None, ids, known_ids)
+        num_queries, num_candidates = tf.shape(queries)[0], tf.shape(candidates)[0]
+        row, column = tf.range(num_queries)[:, tf.newaxis], tf.range(num_candidates)[tf.newaxis]
+        labels, own_labels = labels_of(num_candidates, row, ids, known_ids)
         size = rows_of_a_block(self.block_size, num_queries, num_candidates)
-        column = tf.range(num_candidates)[tf.newaxis]
 
         def update_block(start):
             def rows(x):
                 return None if x is None else x[start : start + size]
 
-            def rolled(x, axis=0):
-                # TFRS takes the first candidate for the positive of the first query.
-                return None if x is None else tf.roll(x, -start, axis)
-
-            row = rows(tf.range(num_queries))[:, tf.newaxis]
-            keep = tf.ones_like(column == row) if mask is None else rows(mask)
-            if known is not None:
-                keep &= ~is_among(labels, rows(known)) | (column == row)
+            is_own = column == rows(row)
+            absent = is_among(labels, rows(own_labels)) & ~is_own
+            if mask is not None:
+                absent |= ~rows(mask)
             if not in_batch:
-                keep &= (column >= num_queries) | (column == row)
-            self.task(
-                rows(queries),
-                rolled(columns["embedding"]),
-                sample_weight=rows(sample_weight),
-                candidate_sampling_probability=rolled(columns.get("probability")),
-                candidate_ids=rolled(ids),
-                score_mask=rolled(keep, axis=1),
-                compute_metrics=False,
-            )
+                absent |= (column < num_queries) & ~is_own
+            scores = tf.linalg.matmul(rows(queries), candidates, transpose_b=True)
+            if scores.shape.rank == 3:
+                scores = tf.reduce_max(scores, axis=1)
+            scores = tf.where(absent, tf.cast(ABSENT, scores.dtype), scores)
+            is_positive = tf.cast(is_own, scores.dtype)
+            if self.num_hard_negatives is not None:
+                _, hardest = tf.math.top_k(
+                    tf.where(is_own, scores.dtype.max, scores),
+                    tf.minimum(self.num_hard_negatives + 1, num_candidates),
+                )
+                is_positive, scores = (
+                    tf.gather(x, hardest, batch_dims=1) for x in (is_positive, scores)
+                )
+            for metric in self.metrics:
+                metric.update_state(is_positive, scores, sample_weight=rows(sample_weight))
             return (start + size,)
 
         tf.while_loop(lambda start: start < num_queries, update_block, (0,))

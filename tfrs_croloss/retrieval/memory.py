@@ -17,7 +17,8 @@ class Memory(tf.Module):
     def __init__(self, size):
         super().__init__(name="memory")
         self.size = size
-        self.columns = {}
+        # Not an empty dict, for a checkpoint that is restored before they are made would take it.
+        self.columns = None
 
     def build(self, dim):
         """Makes its variables, for embeddings of this width."""
@@ -42,9 +43,16 @@ class Memory(tf.Module):
         """Which of its places hold a candidate yet, bool `[size]`."""
         return tf.range(self.size, dtype=tf.int64) < self.filled
 
-    def read(self, names):
-        """The columns named, constants to the gradient."""
-        return {name: tf.identity(self.columns[name]) for name in names}
+    def read(self, columns):
+        """The columns named, of the dtypes given; constants to the gradient.
+
+        Args:
+            columns: A dict of tensors, as the task's candidates.
+        """
+        return {
+            name: tf.stop_gradient(tf.cast(self.columns[name].value(), x.dtype))
+            for name, x in columns.items()
+        }
 
     def push(self, columns):
         """Puts rows before those it holds, and forgets the oldest.

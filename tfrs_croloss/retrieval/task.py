@@ -4,6 +4,7 @@ import keras
 
 from tfrs_croloss.losses import CROLoss, RetrievalLoss, embedding_loss
 from tfrs_croloss.losses.arguments import check_count, check_positive
+from tfrs_croloss.losses.checks import check_shape
 from tfrs_croloss.losses.registration import register, serialize
 from tfrs_croloss.retrieval.batch_metrics import BatchMetrics
 from tfrs_croloss.retrieval.memory import Memory
@@ -13,6 +14,9 @@ from tfrs_croloss.retrieval.requirements import tf, tf_keras, tfrs
 
 # As in TFRS's log-Q correction.
 LEAST_PROBABILITY = 1e-6
+
+# Columns that have one number a candidate, by their arguments.
+COLUMNS = {"id": "candidate_ids", "probability": "candidate_sampling_probability"}
 
 
 @register
@@ -81,6 +85,8 @@ class Retrieval(tfrs.tasks.Retrieval):
         cross_replica=True,
         memory_size=0,
     ):
+        if loss is not None and not callable(loss):
+            raise ValueError(f"`loss` must be a Keras loss, or None. Received: {loss!r}")
         if temperature is not None:
             check_positive("temperature", temperature)
         if num_hard_negatives is not None:
@@ -101,13 +107,7 @@ class Retrieval(tfrs.tasks.Retrieval):
         )
         # The loss is computed in float32 at least: embeddings are not to be rounded before.
         self._autocast = False
-        self._batches = BatchMetrics(
-            self._batch_metrics,
-            block_size,
-            temperature=temperature,
-            num_hard_negatives=num_hard_negatives,
-            remove_accidental_hits=remove_accidental_hits,
-        )
+        self._batches = BatchMetrics(self._batch_metrics, block_size, num_hard_negatives)
         self.block_size = block_size
         self.cross_replica = cross_replica
         self.memory_size = memory_size
@@ -195,25 +195,50 @@ class Retrieval(tfrs.tasks.Retrieval):
             "probability": _as_floats(candidate_sampling_probability, candidates),
         }
         columns = {name: x for name, x in columns.items() if x is not None}
+        num_queries, num_candidates = queries.shape[0], candidates.shape[0]
+        for name in columns.keys() & {"id", "probability"}:
+            check_shape(COLUMNS[name], columns[name], (num_candidates,))
+        if None not in (num_queries, num_candidates):
+            has_others = in_batch or self.memory is not None
+            if num_candidates < num_queries + (0 if has_others else 1):
+                raise ValueError(
+                    "`candidate_embeddings` must hold the positive of each query, and more with "
+                    "`in_batch=False` and no memory. Received: "
+                    f"{num_candidates} candidates for {num_queries} queries"
+                )
         rows = {
             "sample_weight": _as_floats(sample_weight, candidates),
             "known_ids": _as_integers("known_positive_ids", known_positive_ids),
             "mask": None if score_mask is None else tf.cast(score_mask, tf.bool),
         }
+        if known_positive_ids is not None:
+            check_shape("known_positive_ids", rows["known_ids"], (num_queries, None))
         loss = self._loss_of(queries, dict(columns), in_batch, training, **rows)
 
         for metric in self._loss_metrics:
             metric.update_state(loss if loss.shape.rank else summed(loss))
         if compute_metrics and queries.shape.rank == 2:
+            # TFRS itself passes the ids of extra candidates too, which its metrics refuse.
+            count = tf.shape(queries)[0]
             for metric in self._factorized_metrics:
                 metric.update_state(
                     query_embeddings,
-                    candidate_embeddings[: tf.shape(queries)[0]],
-                    true_candidate_ids=candidate_ids,
+                    tf.convert_to_tensor(candidate_embeddings)[:count],
+                    true_candidate_ids=(
+                        None
+                        if candidate_ids is None
+                        else tf.convert_to_tensor(candidate_ids)[:count]
+                    ),
                     sample_weight=sample_weight,
                 )
         if compute_batch_metrics and self._batch_metrics:
-            self._batches.update(queries, columns, in_batch, **rows)
+            self._batches.update(
+                self._scaled(queries, columns),
+                _shifted(columns),
+                columns.get("id"),
+                in_batch,
+                **rows,
+            )
         return loss
 
     def _loss_of(self, queries, columns, in_batch, training, sample_weight, known_ids, mask):
@@ -236,19 +261,16 @@ class Retrieval(tfrs.tasks.Retrieval):
                 )
             weight = weight if in_batch else weight[:, num_queries:]
         pool = Pool(columns, num_queries, in_batch, self.cross_replica, self.memory)
+        row_weight = sample_weight
         if not in_batch and mask is not None:
             # The positive is no candidate then: without it the row has no loss.
-            has_positive = tf.cast(tf.linalg.diag_part(mask), queries.dtype)
-            sample_weight = has_positive if sample_weight is None else sample_weight * has_positive
-        if self._temperature is not None:
-            queries /= self._temperature
-        if "probability" in columns:
-            # The log-Q correction, as one more dimension.
-            queries = tf.concat([queries, tf.ones_like(queries[..., :1])], axis=-1)
+            row_weight = tf.cast(tf.linalg.diag_part(mask), queries.dtype)
+            if sample_weight is not None:
+                row_weight *= tf.reshape(sample_weight, [-1])
         reduction = self._loss.reduction
         loss = embedding_loss(
             self._loss,
-            queries,
+            self._scaled(queries, columns),
             _shifted(pool.columns),
             positive_index=pool.positive_index,
             positives=None if in_batch else _shifted(pool.own),
@@ -256,20 +278,29 @@ class Retrieval(tfrs.tasks.Retrieval):
             candidate_ids=pool.columns.get("id"),
             known_positive_ids=known_ids,
             candidate_weight=pool.columns.get("weight", weight),
-            sample_weight=sample_weight,
+            sample_weight=row_weight,
             score_mask=pool.mask(mask),
             num_hard_negatives=self._num_hard_negatives,
             block_size=self.block_size,
             reduction=None if reduction in ("none", None) else "sum",
         )
         if reduction in ("mean", "sum_over_batch_size"):
-            loss = tf.math.divide_no_nan(loss, summed(num_queries))
+            loss = tf.math.divide_no_nan(loss, tf.cast(summed(num_queries), loss.dtype))
         elif reduction == "mean_with_sample_weight":
             total = num_queries if sample_weight is None else tf.reduce_sum(sample_weight)
-            loss = tf.math.divide_no_nan(loss, summed(total))
+            loss = tf.math.divide_no_nan(loss, tf.cast(summed(total), loss.dtype))
         if self.memory is not None and training:
             self.memory.push(pool.everyone)
         return loss
+
+    def _scaled(self, queries, columns):
+        """The queries whose products with `_shifted` candidates are the scores."""
+        if self._temperature is not None:
+            queries /= self._temperature
+        if "probability" in columns:
+            # The log-Q correction, as one more dimension.
+            queries = tf.concat([queries, tf.ones_like(queries[..., :1])], axis=-1)
+        return queries
 
     def build(self, input_shape):
         if self.memory is not None:
@@ -303,7 +334,8 @@ class Retrieval(tfrs.tasks.Retrieval):
     def from_config(cls, config):
         config = dict(config)
         loss = config.pop("loss")
-        if loss["registered_name"] is not None and loss["registered_name"].startswith("tfrs_cro"):
+        found = keras.saving.get_registered_object(loss["registered_name"])
+        if isinstance(found, type) and issubclass(found, RetrievalLoss):
             loss = keras.saving.deserialize_keras_object(loss)
         else:
             loss = tf_keras.losses.deserialize(loss)

@@ -1,0 +1,101 @@
+"""A whole epoch against the bare matrix products and optimizer update of its steps.
+
+    python -m benchmarks.epoch --run.train path/to/train.tsv.xz
+
+trains the model that `python -m pipelines train` trains, and times in the same process what no
+such step can do without: three products of the batch with the shared negatives, in the blocks that
+the loss takes, and the update of the tables by the optimizer. What is left is the loss, the
+embeddings' gathers and gradients, the negatives, tf.data and Python.
+"""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jsonargparse import auto_cli
+
+from benchmarks.backends import backend
+from benchmarks.loss import embeddings, three_products
+from pipelines.build import build_model, load_data
+from pipelines.options import Config
+from tfrs_croloss.data import training_batches
+from tfrs_croloss.retrieval.requirements import tf, tf_keras
+
+
+def measure(run: Config, output: Path = Path("docs/performance-epoch.json"), epochs: int = 3):
+    """Measures epochs of a run; the first, which compiles, does not count.
+
+    Args:
+        run: Data, model and training, as of `python -m pipelines train`.
+        output: JSON file to write.
+        epochs: Epochs that count.
+    """
+    config = replace(run, epochs=epochs + 1)
+    data = load_data(config)
+    model = build_model(config, data)
+    batches, steps = training_batches(data, config.batch, config.epochs, seed=config.seed)
+    bare = _bare(config, data, model)
+    parts = {"products": [], "update": []}
+    seconds = []
+
+    def begin(epoch, logs):
+        seconds.append(-time.perf_counter())
+
+    def end(epoch, logs):
+        seconds[-1] += time.perf_counter()
+        # Between epochs, so that what slows the machine down slows down both.
+        for name, function in bare.items():
+            parts[name].append(_median_seconds(function))
+
+    model.fit(
+        batches,
+        epochs=config.epochs,
+        steps_per_epoch=steps,
+        callbacks=[tf_keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_epoch_end=end)],
+        verbose=0,
+    )
+    step = float(np.median(seconds[1:])) / steps
+    found = {name: float(np.median(times[1:])) for name, times in parts.items()}
+    found = {"step": step, **found, "ratio": step / sum(found.values())}
+    shown = {name: round(1000 * x, 1) for name, x in found.items() if name != "ratio"}
+    print(f"ms: {shown}; step / (products + update) = {found['ratio']:.2f}; {steps} steps an epoch")
+    output.write_text(json.dumps({"steps": steps, "seconds": found}, indent=1) + "\n")
+
+
+def _bare(config, data, model):
+    queries, negatives = embeddings(config.batch, config.negatives, config.dim)
+    products = backend("cpu").compiled(lambda: three_products(queries, negatives))
+    tables = [tf.Variable(table) for table in model.trainable_variables]
+    optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
+    optimizer.build(tables)
+    touched = config.batch, config.batch + config.negatives
+    gradients = [
+        tf.IndexedSlices(
+            tf.zeros([rows, config.dim]),
+            tf.random.uniform([rows], maxval=table.shape[0], dtype=tf.int32),
+            table.shape,
+        )
+        for rows, table in zip(touched, tables, strict=True)
+    ]
+
+    def update():
+        optimizer.apply_gradients(zip(gradients, tables, strict=True))
+        return tf.identity(optimizer.iterations)
+
+    return {"products": products, "update": backend("cpu").compiled(update)}
+
+
+def _median_seconds(function, calls=9):
+    seconds = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        for tensor in tf.nest.flatten(function()):
+            tensor.numpy()
+        seconds.append(time.perf_counter() - start)
+    return np.median(seconds)
+
+
+if __name__ == "__main__":
+    auto_cli(measure)
