@@ -125,6 +125,7 @@ def build_task(config, num_items):
         # CROLoss has a temperature of its own; margins are cosines and want none.
         temperature=config.temperature if config.loss == "softmax" else None,
         remove_accidental_hits=True,
+        memory_size=config.memory,
         # TFRS reports the loss of an epoch's last batch; this is the mean over its batches.
         loss_metrics=[tf_keras.metrics.Mean(name="mean_loss")],
     )
@@ -171,9 +172,10 @@ def build_model(config, data):
     model.compile(
         tf_keras.optimizers.Adam(config.learning_rate, weight_decay=config.weight_decay or None)
     )
-    # One query and the catalogue through the towers make the variables that a checkpoint needs.
+    # These make the variables that a checkpoint needs.
     queries = data.queries(config.history_length_of_tower)
     model.query_embeddings({name: rows[:1] for name, rows in queries.items()})
     model.candidate_embeddings()
+    model.task.build([None, config.dim])
     model.optimizer.build(model.trainable_variables)
     return model

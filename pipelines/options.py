@@ -100,6 +100,7 @@ class ModelOptions:
         in_batch: Whether the batch's other positives are negatives too.
         weigh: Whether each negative counts for as many items as it was drawn for, so that the loss
             is that of the whole catalogue, however the negatives were drawn.
+        memory: Past positives that are kept as negatives; 0 for none.
     """
 
     tower: Literal["id", "history"] = "id"
@@ -110,6 +111,7 @@ class ModelOptions:
     sampling_beta: float = 0.75
     in_batch: bool = False
     weigh: bool = False
+    memory: int = 0
 
 
 @dataclass(kw_only=True)
@@ -183,7 +185,12 @@ class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
                 raise ValueError(f"--{option} must be positive. Received: {getattr(self, option)}")
         if not self.learning_rate > 0:
             raise ValueError(f"--learning_rate must be positive. Received: {self.learning_rate}")
-        for option in ("negatives", "sampling_beta", "weight_decay", "save_every"):
+        if self.weigh and self.memory:
+            raise ValueError(
+                "--weigh and --memory exclude each other: how often the memory draws an item is "
+                f"not known. Received: --memory {self.memory}"
+            )
+        for option in ("negatives", "memory", "sampling_beta", "weight_decay", "save_every"):
             if getattr(self, option) < 0:
                 raise ValueError(
                     f"--{option} must not be negative. Received: {getattr(self, option)}"

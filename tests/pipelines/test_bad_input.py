@@ -76,6 +76,8 @@ def csv(*rows, header="user,item,time"):
         (csv(*ROWS), ["--alpha", "-1"], "`alpha` must be a non-negative number"),
         (csv(*ROWS), ["--alpha", "2", "--for_top_n", "2"], "--alpha and --for_top_n exclude"),
         (csv(*ROWS), ["--for_top_n", "1"], "`n` must be more than 1"),
+        (csv(*ROWS), ["--weigh", "true", "--memory", "8"], "--weigh and --memory exclude"),
+        (csv(*ROWS), ["--memory", "-1"], "--memory must not be negative"),
         (csv(*ROWS), ["--loss", "mml", "--margins", "[0.5,0.2,0.1]"], "`margins` must increase"),
         (csv(*ROWS), ["--loss", "mml", "--margins", "[0.5]"], "must be of one length"),
         (csv(*ROWS), ["--loss", "ccl", "--margins", "[]"], "--margins must hold at least one"),

@@ -85,6 +85,11 @@ class RetrievalModel(tfrs.Model):
         self._task_takes = frozenset(inspect.signature(task.call).parameters)
         if weigh:
             self._check_task_takes("candidate_weight", "`weigh=True`")
+            if getattr(task, "memory_size", 0):
+                raise ValueError(
+                    "`weigh` must be False with a task that has a memory: how often it draws an "
+                    f"item is not known. Received: memory_size={task.memory_size}"
+                )
             candidate_weight(parts, tf.constant([0]), 1)  # A part without probabilities says so.
         # Of its own, and not the optimizer's, so that it does not depend on how that is wrapped.
         self.step = tf.Variable(
