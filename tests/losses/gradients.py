@@ -70,3 +70,74 @@ def float64():
 
         return jax.enable_x64(True)
     return contextlib.nullcontext()
+
+
+# How a function of several inputs is called. PyTorch has nothing to compile for here.
+MODES = {
+    "tensorflow": ("eager", "graph", "xla", "unknown rows", "unknown rows by xla"),
+    "jax": ("eager", "jit", "scan"),
+    "torch": ("eager",),
+}[BACKEND]
+
+
+def value_and_gradients(function, inputs, mode="eager", upstream=None):
+    """The value of `function(*inputs)` and its gradients in the inputs, as numpy.
+
+    `upstream` weighs the entries of the value, 1 each by default.
+    """
+    results = BACKENDS_OF_SEVERAL[BACKEND](function, inputs, mode, upstream)
+    value, *gradients = (np.array(keras.ops.convert_to_numpy(x)) for x in results)
+    return value, gradients
+
+
+def _tensorflow_of_several(function, inputs, mode, upstream):
+    import tensorflow as tf
+
+    def both(*inputs):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            value = function(*inputs)
+        return value, *tape.gradient(value, inputs, output_gradients=upstream)
+
+    inputs = [tf.convert_to_tensor(x) for x in inputs]
+    if mode == "eager":
+        return both(*inputs)
+    signature = None
+    if "unknown" in mode:
+        signature = [tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in inputs]
+    return tf.function(both, input_signature=signature, jit_compile="xla" in mode)(*inputs)
+
+
+def _jax_of_several(function, inputs, mode, upstream):
+    import jax
+
+    def both(*inputs):
+        value, pullback = jax.vjp(function, *inputs)
+        return value, *pullback(keras.ops.ones_like(value) if upstream is None else upstream)
+
+    def scanned(*inputs):
+        # One step, and all of the derivative inside it.
+        return jax.lax.scan(lambda carry, x: (carry, function(*x)), 0.0, inputs)[1][0]
+
+    inputs = [jax.numpy.asarray(x) for x in inputs]
+    if mode == "scan":
+        value, pullback = jax.vjp(scanned, *(x[None] for x in inputs))
+        ones = keras.ops.ones_like(value)
+        return value, *(x[0] for x in pullback(ones if upstream is None else upstream))
+    return (jax.jit(both) if mode == "jit" else both)(*inputs)
+
+
+def _torch_of_several(function, inputs, mode, upstream):
+    import torch
+
+    inputs = [torch.as_tensor(x).detach().requires_grad_() for x in inputs]
+    value = function(*inputs)
+    upstream = torch.ones_like(value) if upstream is None else torch.as_tensor(upstream)
+    return value.detach(), *torch.autograd.grad(value, inputs, upstream)
+
+
+BACKENDS_OF_SEVERAL = {
+    "tensorflow": _tensorflow_of_several,
+    "jax": _jax_of_several,
+    "torch": _torch_of_several,
+}

@@ -3,6 +3,9 @@
 import keras
 from keras import ops
 
+# Elements of a total beyond which one block at a time is enough: 16 MiB in float32.
+LARGE = 2**22
+
 
 def sum_over_blocks(function, rows, totals, num_kept):
     """Calls `function` on one block of rows after another.
@@ -38,6 +41,8 @@ def _tensorflow(function, rows, totals, num_kept):
     import tensorflow as tf
 
     num_blocks = tf.shape(rows[0])[0]
+    # Two blocks at once keep the cores busy; where they are large, the memory matters more.
+    is_large = any((total.shape.num_elements() or 0) > LARGE for total in totals)
 
     def step(i, totals, kept):
         more, results = function(*(x[i] for x in rows))
@@ -49,8 +54,7 @@ def _tensorflow(function, rows, totals, num_kept):
         lambda i, *_: i < num_blocks,
         step,
         (0, totals, tuple(arrays)),
-        # Two keep the cores busy; with more, more blocks are in memory at once.
-        parallel_iterations=2,
+        parallel_iterations=1 if is_large else 2,
     )
     return totals, tuple(array.stack() for array in kept)
 

@@ -41,13 +41,14 @@ def fits(x, shape):
     )
 
 
-def check_embeddings(loss, queries, candidates):
+def check_embeddings(loss, queries, candidates, positives=None):
     """Raises where embeddings make no sense, as `check_values` of scores.
 
     Args:
         loss: The `RetrievalLoss` that was called.
         queries: `[num_queries, dim]` or `[num_queries, num_heads, dim]`.
         candidates: `[num_candidates, dim]`.
+        positives: `[num_queries, max_positives, dim]`, or None.
 
     Raises:
         ValueError: If a shape is wrong or an embedding is NaN or inf.
@@ -60,7 +61,9 @@ def check_embeddings(loss, queries, candidates):
         )
     check_shape("candidates", candidates, (None, queries.shape[-1]))
     sizes = {}
-    for name, x in (("queries", queries), ("candidates", candidates)):
+    for name, x in (("queries", queries), ("candidates", candidates), ("positives", positives)):
+        if x is None:
+            continue
         x = ops.stop_gradient(x)
         sizes[name] = ops.sqrt(ops.max(ops.sum(ops.square(x), axis=-1), initial=0))
     sizes = _known(sizes)
@@ -71,7 +74,8 @@ def check_embeddings(loss, queries, candidates):
                 f"squared. {USUAL_CAUSE}"
             )
     if sizes:
-        _warn_of_size(loss, sizes["queries"] * sizes["candidates"])
+        queries = sizes.pop("queries")
+        _warn_of_size(loss, queries * max(sizes.values()))
 
 
 def check_numbers(positive_index, num_candidates, candidate_weight):

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 
-def with_gradient(function, inputs, constants=()):
+def with_gradient(function, inputs, constants=(), once=False):
     """Calls `function` and lets its own pullback stand for the differentiation.
 
     Args:
@@ -13,6 +13,8 @@ def with_gradient(function, inputs, constants=()):
         inputs: Tensors to differentiate in.
         constants: Further tensors. They are arguments and no closure, which JAX would not
             differentiate through under its transformations.
+        once: Whether the tape of an eager call of TensorFlow leaves `function` out. It would hold
+            all that is computed on the way, for second derivatives.
 
     Returns:
         The tensor.
@@ -20,6 +22,8 @@ def with_gradient(function, inputs, constants=()):
 
     @ops.custom_gradient
     def result_of(*tensors):
+        if once and _is_taped():
+            tensors = [ops.stop_gradient(x) for x in tensors]
         result, pullback = function(*tensors)
 
         def chain(*args, upstream=None):
@@ -33,6 +37,14 @@ def with_gradient(function, inputs, constants=()):
         return result, chain
 
     return result_of(*inputs, *constants)
+
+
+def _is_taped():
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return tf.executing_eagerly()
 
 
 def _no_gradient(constant):

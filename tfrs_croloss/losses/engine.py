@@ -12,7 +12,7 @@ from tfrs_croloss.losses.membership import is_among, labels_of
 # Scores of a block under `block_size="auto"`: 8 MiB in float32, which caches hold, and rows
 # enough for matrix products to be fast.
 SCORES_OF_A_BLOCK = 2**21
-ROWS_OF_A_BLOCK = (32, 512)
+ROWS_OF_A_BLOCK = (64, 512)
 
 REDUCTIONS = ("sum", "sum_over_batch_size", "mean", "mean_with_sample_weight", "none", None)
 
@@ -122,17 +122,24 @@ def embedding_loss(
     if positives is not None and positive_index is not None:
         raise ValueError("`positives` and `positive_index` exclude each other. Received: both")
     queries, candidates = (ops.cast(x, loss.dtype) for x in (queries, candidates))
-    check_embeddings(loss, queries, candidates)
+    if positives is not None:
+        positives = _with_slots(ops.cast(positives, loss.dtype), 3)
+    check_embeddings(loss, queries, candidates, positives)
     if len(queries.shape) == 2:
         queries = ops.expand_dims(queries, axis=1)
     num_queries, num_candidates = ops.shape(queries)[0], ops.shape(candidates)[0]
+    check_numbers(positive_index, num_candidates, candidate_weight)
 
     if positives is not None:
-        positives = _with_slots(ops.cast(positives, loss.dtype), 3)
-        shape = (queries.shape[0], None, queries.shape[2])
-        check_shape("positives", positives, shape)
+        check_shape("positives", positives, (queries.shape[0], None, queries.shape[2]))
         found = ops.ones(ops.shape(positives)[:2], dtype="bool")
     elif positive_index is None:
+        is_known = isinstance(num_queries, int) and isinstance(num_candidates, int)
+        if is_known and num_candidates < num_queries:
+            raise ValueError(
+                "`candidates` must hold a positive for each query, or `positive_index` say which "
+                f"it is. Received: {num_candidates} candidates, {num_queries} queries"
+            )
         positive_index = _with_slots(ops.arange(num_queries, dtype="int32"), 2)
         positives = ops.expand_dims(candidates[:num_queries], axis=1)
         found = ops.ones_like(positive_index, dtype="bool")
@@ -141,15 +148,18 @@ def embedding_loss(
         check_shape("positive_index", positive_index, (queries.shape[0], None))
         found = positive_index >= 0
         positives = ops.take(candidates, ops.where(found, positive_index, 0), axis=0)
-    row_ids = [
-        _with_slots(ops.convert_to_tensor(ids), 2)
-        for ids in (positive_ids, known_positive_ids)
-        if ids is not None
-    ]
+    if candidate_ids is not None:
+        candidate_ids = ops.convert_to_tensor(candidate_ids)
+        check_shape("candidate_ids", candidate_ids, (candidates.shape[0],))
+    row_ids = []
+    for name, ids in (("positive_ids", positive_ids), ("known_positive_ids", known_positive_ids)):
+        if ids is not None:
+            row_ids.append(_with_slots(ops.convert_to_tensor(ids), 2))
+            check_shape(name, row_ids[-1], (queries.shape[0], None))
     labels, own_labels = labels_of(
         num_candidates,
         positive_index,
-        None if candidate_ids is None else ops.convert_to_tensor(candidate_ids),
+        candidate_ids,
         ops.concatenate(row_ids, axis=1) if row_ids else None,
     )
     rows = {"row_weight": _row_weight(sample_weight, reduction, queries)}
@@ -169,7 +179,6 @@ def embedding_loss(
                 # A masked positive is none.
                 found = ops.logical_and(found, _at(value, positive_index))
     rows["found"] = found
-    check_numbers(positive_index, num_candidates, candidate_weight)
 
     engine = _Engine(
         loss,
@@ -182,6 +191,7 @@ def embedding_loss(
         engine.losses if reduction in ("none", None) else engine.total,
         (queries, candidates, positives),
         (*rows.values(), *columns.values()),
+        once=True,
     )
 
 
@@ -223,7 +233,8 @@ class _Engine:
 
         def block(queries, positives, *rows):
             flat = ops.reshape(queries, (-1, queries.shape[2]))
-            by_head = ops.matmul(flat, ops.transpose(candidates))
+            # With @, since on PyTorch `ops.matmul` lowers float64 to float32.
+            by_head = flat @ ops.transpose(candidates)
             by_head = ops.reshape(by_head, (*ops.shape(queries)[:2], ops.shape(candidates)[0]))
             own_by_head = ops.einsum("qhd,qpd->qhp", queries, positives)
             losses, slopes, own_slopes = losses_and_slopes(
@@ -236,11 +247,11 @@ class _Engine:
                 return (), (losses,)
             slopes, own_slopes = _to_heads(slopes, by_head), _to_heads(own_slopes, own_by_head)
             flat_slopes = ops.reshape(slopes, (-1, ops.shape(candidates)[0]))
-            by_query = ops.reshape(ops.matmul(flat_slopes, candidates), ops.shape(queries))
+            by_query = ops.reshape(flat_slopes @ candidates, ops.shape(queries))
             by_query += ops.einsum("qhp,qpd->qhd", own_slopes, positives)
             by_positive = ops.einsum("qhp,qhd->qpd", own_slopes, queries)
             # Transposed, this product is the faster one.
-            by_candidate = ops.matmul(ops.transpose(flat), flat_slopes)
+            by_candidate = ops.transpose(flat) @ flat_slopes
             return (by_candidate,), (losses, by_query, by_positive)
 
         num_queries = ops.shape(queries)[0]
@@ -341,7 +352,9 @@ def _row_weight(sample_weight, reduction, queries):
     if reduction in ("mean", "sum_over_batch_size"):
         return weight / ops.sum(ones)
     if reduction == "mean_with_sample_weight":
-        return weight / ops.sum(weight)
+        total = ops.sum(weight)
+        # As Keras: 0 where no row has a weight.
+        return ops.where(total != 0, weight / ops.where(total != 0, total, 1), 0)
     return weight
 
 

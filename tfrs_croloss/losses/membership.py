@@ -1,5 +1,6 @@
 """Which candidates are no negatives of a row: its positives, whatever column they stand in."""
 
+import keras
 from keras import ops
 
 # With up to this many labels a row, comparing is faster than scattering.
@@ -23,6 +24,12 @@ def labels_of(num_candidates, positive_index=None, candidate_ids=None, row_ids=N
     """
     if candidate_ids is None:
         return ops.arange(num_candidates, dtype="int32"), positive_index
+    if row_ids is not None:
+        dtypes = {keras.backend.standardize_dtype(x.dtype) for x in (candidate_ids, row_ids)}
+        if len(dtypes) > 1:
+            # The wider one: in the narrower, an id might become that of another item.
+            dtype = "int64" if any(name.endswith("64") for name in dtypes) else "int32"
+            candidate_ids, row_ids = ops.cast(candidate_ids, dtype), ops.cast(row_ids, dtype)
     ids = ops.sort(candidate_ids)
     # Where the first of the candidates with this id stands among the sorted.
     labels = ops.cast(ops.searchsorted(ids, candidate_ids), "int32")
@@ -31,8 +38,9 @@ def labels_of(num_candidates, positive_index=None, candidate_ids=None, row_ids=N
         label = ops.take(labels, ops.where(positive_index >= 0, positive_index, 0))
         own_labels.append(ops.where(positive_index >= 0, label, -1))
     if row_ids is not None:
-        row_ids = ops.cast(row_ids, ids.dtype)
-        label = ops.cast(ops.searchsorted(ids, row_ids), "int32")
+        # Flat, since on TensorFlow `searchsorted` takes no matrix of values.
+        label = ops.searchsorted(ids, ops.reshape(row_ids, (-1,)))
+        label = ops.reshape(ops.cast(label, "int32"), ops.shape(row_ids))
         last = ops.cast(num_candidates - 1, "int32")
         is_there = ops.take(ids, ops.where(label < last, label, last)) == row_ids
         own_labels.append(ops.where(is_there, label, -1))
@@ -41,7 +49,7 @@ def labels_of(num_candidates, positive_index=None, candidate_ids=None, row_ids=N
 
 def is_among(labels, own_labels):
     """Whether each of the labels `[c]` is one of the row's `[b, n]`; bool `[b, c]`."""
-    if own_labels.shape[1] is not None and own_labels.shape[1] <= FEW:
+    if own_labels.shape[1] is not None and 0 < own_labels.shape[1] <= FEW:
         found = False
         for slot in range(own_labels.shape[1]):
             found = ops.logical_or(found, labels == own_labels[:, slot : slot + 1])
@@ -53,4 +61,6 @@ def is_among(labels, own_labels):
     hits = ops.scatter(
         ops.stack([row, column], axis=-1), ops.ones_like(own_labels), (num_rows, num_labels + 1)
     )
-    return ops.take(hits > 0, labels, axis=1)
+    # Flat, since in a loop compiled by TensorFlow's XLA a gather along axis 1 mixes up the rows.
+    place = ops.arange(num_rows, dtype="int32")[:, None] * (num_labels + 1) + labels
+    return ops.take(ops.reshape(hits > 0, (-1,)), place)

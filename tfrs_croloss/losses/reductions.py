@@ -23,9 +23,7 @@ def row_max(x):
     folded, rest = _folded(x, ops.maximum)
     # The rest may be empty: one more of the folded does no harm.
     rest = folded[:, :1] if rest is None else ops.concatenate([folded[:, :1], rest], axis=1)
-    return ops.maximum(
-        ops.max(folded, axis=1, keepdims=True), ops.max(rest, axis=1, keepdims=True)
-    )
+    return ops.maximum(ops.max(folded, axis=1, keepdims=True), ops.max(rest, axis=1, keepdims=True))
 
 
 def row_log_sum_exp(x):
