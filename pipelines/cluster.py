@@ -100,7 +100,7 @@ def _signals():
 
 def _start_all(run, num_workers, received):
     """Runs the workers until all end well, which gives None, or until one dies: that one."""
-    ports = _free_ports(num_workers)
+    ports = free_ports(num_workers)
     gpus = _gpus()
     each = len(gpus) // num_workers
     workers = []
@@ -202,7 +202,7 @@ class _Worker:
                 sys.stderr.flush()
 
 
-def _free_ports(number):
+def free_ports(number):
     # All are open at once, so that no two are the same.
     sockets = [socket.socket() for _ in range(number)]
     try:

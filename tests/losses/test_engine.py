@@ -21,7 +21,7 @@ from tests.losses.embeddings import (
 from tests.losses.gradients import MODES
 from tests.losses.losses import CASES, each_loss, make_each_loss
 
-# One of each kind: of all losses the tests further down.
+# One of each kind, where the loss does not matter.
 two_losses = pytest.mark.parametrize(
     ("make", "naive_loss"), [CASES["scaled"], CASES["mml"]], ids=["scaled", "mml"]
 )
@@ -44,7 +44,7 @@ def test_every_loss_equals_the_loops_and_the_matrix(make, naive_loss, options):
     assert_close(total, (values.sum(), gradients))
 
 
-@each_loss
+@two_losses
 def test_blocks_of_any_size_are_one(make, naive_loss):
     values, gradients = naive_of(naive_loss, QUERIES, CANDIDATES)
     for block_size in ("auto", 1, 2, NUM_QUERIES, 100, None):

@@ -27,7 +27,9 @@ class Pool:
         self.num_queries = num_queries
         self.own = {name: x[:num_queries] for name, x in columns.items()}
         extras = {name: x[num_queries:] for name, x in columns.items()}
-        self.everyone, self.offset = gathered(self.own) if cross_replica else (self.own, 0)
+        # What no one looks at is not sent.
+        is_gathered = cross_replica and (in_batch or memory is not None)
+        self.everyone, self.offset = gathered(self.own) if is_gathered else (self.own, 0)
         self.in_batch = in_batch
         self.memory_size = 0 if memory is None else memory.size
 
