@@ -185,6 +185,11 @@ class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
                 raise ValueError(f"--{option} must be positive. Received: {getattr(self, option)}")
         if not self.learning_rate > 0:
             raise ValueError(f"--learning_rate must be positive. Received: {self.learning_rate}")
+        if not (self.negatives or self.in_batch):
+            raise ValueError(
+                "--negatives must be positive without --in_batch true: there is nothing to compare "
+                "a positive with. Received: --negatives 0"
+            )
         if self.weigh and self.memory:
             raise ValueError(
                 "--weigh and --memory exclude each other: how often the memory draws an item is "

@@ -29,6 +29,7 @@ from tests.losses.gradients import BACKEND, MODES, float64, value_and_gradients
 from tests.losses.losses import CASES, CCL, each_loss
 from tfrs_croloss import CosineContrastiveLoss, embedding_loss
 
+CCL_LOSS = CosineContrastiveLoss(**CCL)
 wide_ids = pytest.mark.skipif(BACKEND == "jax", reason="JAX has int32 alone by default")
 NOTHING = {
     "all masked": {"score_mask": np.zeros(NUM_CANDIDATES, bool)},
@@ -220,3 +221,59 @@ def test_many_candidates_in_little_memory():
     assert peak_memory() - before < 2**30
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     np.testing.assert_allclose(gradients[0], by_query, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["candidate_ids", "known_positive_ids", "positive_index"])
+@pytest.mark.parametrize("bad", ["strings", "floats"])
+def test_ids_are_integers(name, bad):
+    arguments = {
+        "candidate_ids": np.arange(len(CANDIDATES)),
+        "known_positive_ids": np.zeros([len(QUERIES), 1], "int32"),
+        "positive_index": np.arange(len(QUERIES)),
+    }
+    arguments[name] = arguments[name].astype("str" if bad == "strings" else "float32")
+    with pytest.raises(ValueError, match=f"`{name}` must be integers"):
+        embedding_loss(CCL_LOSS, QUERIES, CANDIDATES, **arguments)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="the others have integers of 64 bits")
+def test_ids_that_jax_would_cut_off_are_refused():
+    ids = np.arange(len(CANDIDATES)) + 2**32
+    with pytest.raises(ValueError, match="`candidate_ids` must fit into int32"):
+        embedding_loss(CCL_LOSS, QUERIES, CANDIDATES, candidate_ids=ids)
+
+
+def test_one_weight_for_all_rows_and_weights_that_are_integers():
+    expected = embedding_loss(CCL_LOSS, QUERIES, CANDIDATES)
+    half = embedding_loss(CCL_LOSS, QUERIES, CANDIDATES, sample_weight=0.5)
+    np.testing.assert_allclose(ops.convert_to_numpy(half), 0.5 * ops.convert_to_numpy(expected))
+    ones = np.ones(len(CANDIDATES), "int32")
+    weighed = embedding_loss(CCL_LOSS, QUERIES, CANDIDATES, candidate_weight=ones)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(weighed), ops.convert_to_numpy(expected), rtol=1e-6
+    )
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the others have no such choice")
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_xla_can_be_left_out(jit_compile):
+    import tensorflow as tf
+
+    loss = CosineContrastiveLoss(**CCL)
+    loss.jit_compile = jit_compile
+    for function in (
+        lambda q, c: embedding_loss(loss, q, c),
+        lambda q, c: loss(
+            tf.eye(*(tf.shape(x)[0] for x in (q, c))), tf.matmul(q, c, transpose_b=True)
+        ),
+    ):
+        graph = tf.function(function).get_concrete_function(
+            *(tf.TensorSpec(x.shape, "float32") for x in (QUERIES, CANDIDATES))
+        )
+        functions = graph.graph.as_graph_def().library.function
+        compiled = [f for f in functions if f.attr["_XlaMustCompile"].b]
+        assert bool(compiled) == jit_compile
+        queries, candidates = (tf.cast(x, "float32") for x in (QUERIES, CANDIDATES))
+        np.testing.assert_allclose(
+            graph(queries, candidates), function(queries, candidates), rtol=1e-5
+        )

@@ -49,6 +49,8 @@ class Tower(tf_keras.Model):
 class WeightTask(tfrs.tasks.Retrieval):
     """Its loss is the weights of a replica's own positives."""
 
+    cross_replica = True
+
     def call(
         self, queries, candidates, candidate_weight=None, candidate_ids=None, training=None, **_
     ):
@@ -105,7 +107,9 @@ def main():
 
     # In-batch negatives are those of all replicas: 5 rows, so 4 others, on either of them.
     with strategy.scope():
-        weighing = model_of(WeightTask(), InBatchNegatives(COUNTS), weigh=True)
+        weighing = model_of(
+            WeightTask(remove_accidental_hits=True), InBatchNegatives(COUNTS), weigh=True
+        )
 
     def part(context):
         rows = slice(0, 3) if context.replica_id_in_sync_group == 0 else slice(3, 5)

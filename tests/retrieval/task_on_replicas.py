@@ -242,7 +242,8 @@ def check_errors(strategy):
             def loss(rows):
                 rows = part_of(rows)
                 users, items = tf.gather(USERS, rows["user"]), tf.gather(ITEMS, rows["item"])
-                return task(users, items, **{name: f(rows["item"]) for name, f in call.items()})
+                options = {name: f(rows["item"]) for name, f in call.items()}
+                return task(users, items, training=True, **options)
 
             return strategy.run(loss, (rows,))
 

@@ -22,6 +22,7 @@ from tfrs_croloss.retrieval import (
     ItemTower,
     MixedNegatives,
     PopularityNegatives,
+    Retrieval,
     RetrievalModel,
     UniformNegatives,
     UserTower,
@@ -117,7 +118,8 @@ class WeighingTask(tfrs.tasks.Retrieval):
 
 def weighing_model(negatives, **options):
     towers = UserTower(NUM_USERS, DIM), ItemTower(NUM_ITEMS, DIM)
-    return RetrievalModel(*towers, NUM_ITEMS, WeighingTask(), negatives, **options)
+    task = WeighingTask(remove_accidental_hits=True)
+    return RetrievalModel(*towers, NUM_ITEMS, task, negatives, **options)
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -193,6 +195,26 @@ def test_known_positives_go_to_the_task():
         (
             lambda: model_of(CROLoss(), negatives=PARTS["uniform"], weigh=True),
             "`task` must take `candidate_weight` for `weigh=True`.* Received: Retrieval of tensor",
+        ),
+        *(
+            (
+                lambda options=options: RetrievalModel(
+                    UserTower(NUM_USERS, DIM),
+                    ItemTower(NUM_ITEMS, DIM),
+                    NUM_ITEMS,
+                    Retrieval(**options),
+                    PARTS["uniform"],
+                    weigh=True,
+                ),
+                message,
+            )
+            for options, message in (
+                ({}, "`task` must have `remove_accidental_hits=True` for `weigh=True`"),
+                (
+                    {"remove_accidental_hits": True, "memory_size": 3},
+                    "`weigh` must be False with a task that has a memory.*memory_size=3",
+                ),
+            )
         ),
     ],
 )

@@ -422,6 +422,7 @@ def test_memory_is_a_queue_the_newest_first(name, on):
             candidate_sampling_probability=probability if "sampling" in on else None,
             score_mask=mask if "mask" in on else None,
             in_batch=in_batch,
+            training=True,
         )
 
     run = tf.function(call, reduce_retracing=True) if "graph" in on else call
@@ -460,7 +461,7 @@ def test_memory_stands_still_outside_of_training_and_has_no_gradient():
     task = Retrieval(memory_size=SIZE)
     empty = task(QUERIES, CANDIDATES, training=False)
     np.testing.assert_allclose(empty, Retrieval()(QUERIES, CANDIDATES), rtol=1e-6)
-    task(QUERIES, CANDIDATES)
+    task(QUERIES, CANDIDATES, training=True)
     assert task.trainable_variables == []
     held = task.memory.columns["embedding"].numpy()
     with tf.GradientTape() as tape:
@@ -475,7 +476,7 @@ def test_memory_stands_still_outside_of_training_and_has_no_gradient():
 @pytest.mark.parametrize("in_a_graph", [False, True])
 def test_memory_is_in_a_checkpoint(tmp_path, is_called_before, in_a_graph):
     options = {"memory_size": SIZE, "remove_accidental_hits": True}
-    call = {"candidate_ids": IDS, "candidate_weight": CANDIDATE_WEIGHT + 1}
+    call = {"candidate_ids": IDS, "candidate_weight": CANDIDATE_WEIGHT + 1, "training": True}
     task, again = Retrieval(**options), Retrieval(**options)
     task(QUERIES, CANDIDATES, **call)
     path = tf.train.Checkpoint(task=task).write(str(tmp_path / "task"))
@@ -598,7 +599,9 @@ def check_round_trip(loss):
     assert again.get_config() == task.get_config()
     assert (again.name, again.block_size, again.cross_replica) == ("mine", 3, False)
     for _ in range(2):  # The second call sees the memory.
-        values = [float(x(QUERIES, CANDIDATES, candidate_ids=IDS)) for x in (task, again)]
+        values = [
+            float(x(QUERIES, CANDIDATES, candidate_ids=IDS, training=True)) for x in (task, again)
+        ]
         assert values[0] == values[1] > 0
     for name in ("_batch_metrics", "_loss_metrics"):
         (one,), (other,) = getattr(task, name), getattr(again, name)
@@ -685,9 +688,15 @@ WRONG_CALLS = {
         {"candidate_weight": CANDIDATE_WEIGHT[:B]},
         "`candidate_weight` must have one of the shapes",
     ),
+    "memory without training": ({"memory_size": 4}, {}, "`training` must be given to a task with"),
+    "ids of two kinds": (
+        {},
+        {"candidate_ids": IDS, "known_positive_ids": KNOWN.astype("str")},
+        "`candidate_ids` and `known_positive_ids` must both be integers or both strings",
+    ),
     "matrix of weights with a memory": (
         {"memory_size": 4},
-        {"candidate_weight": np.ones([B, ALL], "float32")},
+        {"candidate_weight": np.ones([B, ALL], "float32"), "training": True},
         r"`candidate_weight` must have shape \[num_candidates\] where .* shape \(8, 13\)",
     ),
     "no negatives": (
@@ -724,3 +733,15 @@ def test_wrong_calls(new, call, message, in_a_graph):
         (tf.function(lambda: task(QUERIES, **call)) if in_a_graph else task)(
             *(() if in_a_graph else (QUERIES,)), **({} if in_a_graph else call)
         )
+
+
+def test_a_learned_temperature():
+    temperature = tf.Variable(0.5)
+    task = Retrieval(temperature=temperature)
+    with tf.GradientTape() as tape:
+        loss = task(QUERIES, CANDIDATES)
+    slope = tape.gradient(loss, temperature)
+    step = 1e-2
+    values = [float(Retrieval(temperature=0.5 + x)(QUERIES, CANDIDATES)) for x in (-step, step)]
+    np.testing.assert_allclose(loss, Retrieval(temperature=0.5)(QUERIES, CANDIDATES), rtol=1e-6)
+    np.testing.assert_allclose(slope, (values[1] - values[0]) / (2 * step), rtol=1e-2)

@@ -23,8 +23,10 @@ def check_positive(name, value):
 
 def check_count(name, value):
     """As `check_number`, for whole numbers from 1."""
-    return _check(
-        name, value, "a positive integer", lambda number: number > 0 and number == int(number)
+    return int(
+        _check(
+            name, value, "a positive integer", lambda number: number > 0 and number == int(number)
+        )
     )
 
 

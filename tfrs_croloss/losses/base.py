@@ -79,6 +79,11 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         dtype: Dtype of the computation, `keras.config.floatx()` by default. Half precision is
             raised to float32.
 
+    Attributes:
+        jit_compile: True. In a graph of TensorFlow the arithmetic is then compiled by XLA, which
+            halves the time, and takes about a second for each new shape of the scores. Set it to
+            False where the number of candidates changes from batch to batch.
+
     Example:
 
     A triplet loss of its own:
@@ -97,6 +102,8 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
 
     # Whether the scores are meant to be cosines.
     takes_cosines = False
+    # Whether XLA compiles the arithmetic in a graph of TensorFlow.
+    jit_compile = True
 
     def __init__(self, max_positives=1, reduction="sum", name=None, dtype=None):
         super().__init__(name=name, reduction=reduction, dtype=_at_least_float32(dtype))
@@ -199,7 +206,9 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
 
     def _of_matrix(self, scores, labels, weight=None):
         """The losses `[num_queries]` of a score matrix, and the pullback to the scores."""
-        losses, gradient = compiled(self._losses_and_gradient)(scores, labels, weight)
+        losses, gradient = compiled(self._losses_and_gradient, self.jit_compile)(
+            scores, labels, weight
+        )
         return losses, lambda upstream: (ops.expand_dims(upstream, 1) * gradient,)
 
     def _losses_and_gradient(self, scores, labels, weight):

@@ -2,6 +2,8 @@
 
 import warnings
 
+import keras
+import numpy as np
 from keras import ops
 
 # What the rounding of bfloat16 does to a cosine of 1.
@@ -78,6 +80,31 @@ def check_embeddings(loss, queries, candidates, positives=None):
         _warn_of_size(loss, queries * max(sizes.values()))
 
 
+def as_ids(name, ids):
+    """Ids as a tensor of integers, or a `ValueError` that names the argument."""
+    wide = getattr(ids, "dtype", None)
+    try:
+        tensor = ops.convert_to_tensor(ids)
+        is_integer = "int" in keras.backend.standardize_dtype(tensor.dtype)
+    except (TypeError, ValueError):
+        is_integer = False
+    if not is_integer:
+        raise ValueError(
+            f"`{name}` must be integers: the positions of a vocabulary, or a hash. Received: "
+            f"{wide or ids!r}"
+        )
+    narrow = np.dtype(keras.backend.standardize_dtype(tensor.dtype))
+    if isinstance(ids, np.ndarray) and not np.can_cast(ids.dtype, narrow):
+        # JAX without x64 would cut them off, and make one of two.
+        bounds = np.iinfo(narrow)
+        if ids.size and (ids.min() < bounds.min or ids.max() > bounds.max):
+            raise ValueError(
+                f"`{name}` must fit into {narrow}, the widest integers of this backend. Received: "
+                f"up to {ids.max()}. On JAX enable jax_enable_x64, or number the items"
+            )
+    return tensor
+
+
 def check_numbers(positive_index, num_candidates, candidate_weight):
     """Raises, where values can be seen, on indices of no candidate and on bad weights."""
     facts = {}
@@ -85,7 +112,7 @@ def check_numbers(positive_index, num_candidates, candidate_weight):
         index = ops.cast(positive_index, "int32")
         facts["index"] = ops.any(ops.logical_or(index < -1, index >= num_candidates))
     if candidate_weight is not None:
-        weight = ops.stop_gradient(ops.convert_to_tensor(candidate_weight))
+        weight = ops.stop_gradient(ops.cast(candidate_weight, "float32"))
         is_fine = ops.logical_and(weight >= 0, weight < float("inf"))
         facts["weight"] = ops.logical_not(ops.all(is_fine))
     facts = _known(facts) if facts else {}

@@ -70,12 +70,12 @@ def _refuse_second_derivative():
         )
 
 
-def compiled(function):
+def compiled(function, is_wanted):
     """In a graph of TensorFlow, the function by XLA: one pass over memory for many operations.
 
     JAX compiles what is under `jax.jit` anyway. An eager call stays as it is.
     """
-    if keras.backend.backend() == "tensorflow":
+    if is_wanted and keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         if tf.inside_function():

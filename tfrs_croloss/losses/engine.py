@@ -5,7 +5,7 @@ from keras import ops
 from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.losses.base import MASKED_SCORE, RetrievalLoss, is_masked
 from tfrs_croloss.losses.blocks import into_blocks, out_of_blocks, sum_over_blocks
-from tfrs_croloss.losses.checks import check_embeddings, check_numbers, check_shape
+from tfrs_croloss.losses.checks import as_ids, check_embeddings, check_numbers, check_shape
 from tfrs_croloss.losses.differentiation import compiled, with_gradient
 from tfrs_croloss.losses.membership import is_among, labels_of
 
@@ -49,8 +49,8 @@ def embedding_loss(
     ```
 
     So the weights of the rows and the reduction are inside. With `reduction=None` the scores are
-    computed again in the backward pass. `queries` and `candidates` are differentiated, once; all
-    else is constant.
+    computed again in the backward pass. `queries`, `candidates` and `positives` are differentiated,
+    once and backward; all else is constant, `sample_weight` too.
 
     Args:
         loss: A `RetrievalLoss`, whose own `reduction` and `max_positives` do not count here.
@@ -65,8 +65,8 @@ def embedding_loss(
         known_positive_ids: `[num_queries, num_known]`, ids of items that are no negatives of the
             row either, its user's other positives say. Padded with an id that no item has, as -1.
         candidate_weight: v_j ≥ 0, `[num_candidates]` or `[num_queries, num_candidates]`: how many
-            items each candidate stands for, see `CROLoss`. 0 makes a candidate absent.
-        sample_weight: Weights of the rows, `[num_queries]` or `[num_queries, 1]`.
+            items each candidate stands for, see `CROLoss`; finite. 0 makes a candidate absent.
+        sample_weight: Weights of the rows, `[num_queries]`, `[num_queries, 1]` or a number.
         reduction: `"sum"`, `"sum_over_batch_size"` or `"mean"` over the rows,
             `"mean_with_sample_weight"`, or None.
         positives: Instead of `positive_index`, embeddings `[num_queries, dim]` or
@@ -76,8 +76,8 @@ def embedding_loss(
         score_mask: Bool, `[num_candidates]` or `[num_queries, num_candidates]`: False where a
             candidate is absent.
         num_hard_negatives: Compare with this many negatives of the highest scores alone.
-        block_size: Rows of scores at a time. `"auto"` takes from 32 to 512, as many as hold two
-            million scores; None takes all.
+        block_size: Rows of scores at a time. `"auto"` takes up to 512, or as many as hold two
+            million scores but 64 at least; None takes all.
 
     Returns:
         The loss, a scalar under a reduction and `[num_queries]` without.
@@ -115,12 +115,14 @@ def embedding_loss(
     if reduction not in REDUCTIONS:
         raise ValueError(f"`reduction` must be one of {REDUCTIONS}. Received: {reduction!r}")
     if num_hard_negatives is not None:
-        check_count("num_hard_negatives", num_hard_negatives)
+        num_hard_negatives = check_count("num_hard_negatives", num_hard_negatives)
     for name, ids in (("positive_ids", positive_ids), ("known_positive_ids", known_positive_ids)):
         if ids is not None and candidate_ids is None:
             raise ValueError(f"`candidate_ids` must be given with `{name}`. Received: None")
     if positives is not None and positive_index is not None:
         raise ValueError("`positives` and `positive_index` exclude each other. Received: both")
+    if positive_index is not None:
+        positive_index = as_ids("positive_index", positive_index)
     queries, candidates = (ops.cast(x, loss.dtype) for x in (queries, candidates))
     if positives is not None:
         positives = _with_slots(ops.cast(positives, loss.dtype), 3)
@@ -149,12 +151,12 @@ def embedding_loss(
         found = positive_index >= 0
         positives = ops.take(candidates, ops.where(found, positive_index, 0), axis=0)
     if candidate_ids is not None:
-        candidate_ids = ops.convert_to_tensor(candidate_ids)
+        candidate_ids = as_ids("candidate_ids", candidate_ids)
         check_shape("candidate_ids", candidate_ids, (candidates.shape[0],))
     row_ids = []
     for name, ids in (("positive_ids", positive_ids), ("known_positive_ids", known_positive_ids)):
         if ids is not None:
-            row_ids.append(_with_slots(ops.convert_to_tensor(ids), 2))
+            row_ids.append(_with_slots(as_ids(name, ids), 2))
             check_shape(name, row_ids[-1], (queries.shape[0], None))
     labels, own_labels = labels_of(
         num_candidates,
@@ -229,7 +231,7 @@ class _Engine:
     def _over_blocks(self, queries, candidates, positives, *parts, with_gradients=True):
         rows, columns = parts[: len(self.rows)], parts[len(self.rows) :]
         columns = dict(zip(self.columns, columns, strict=True))
-        losses_and_slopes = compiled(self._losses_and_slopes)
+        losses_and_slopes = compiled(self._losses_and_slopes, self.loss.jit_compile)
 
         def block(queries, positives, *rows):
             flat = ops.reshape(queries, (-1, queries.shape[2]))
@@ -347,8 +349,8 @@ def _row_weight(sample_weight, reduction, queries):
     weight = ones = ops.ones((ops.shape(queries)[0], 1), dtype=queries.dtype)
     if sample_weight is not None:
         weight = ops.cast(sample_weight, queries.dtype)
-        check_shape("sample_weight", weight, (queries.shape[0],), (queries.shape[0], 1))
-        weight = ops.reshape(weight, (-1, 1))
+        check_shape("sample_weight", weight, (), (queries.shape[0],), (queries.shape[0], 1))
+        weight = ops.reshape(weight, (-1, 1)) * ones
     if reduction in ("mean", "sum_over_batch_size"):
         return weight / ops.sum(ones)
     if reduction == "mean_with_sample_weight":
@@ -365,7 +367,7 @@ def rows_of_a_block(block_size, num_queries, num_candidates):
     if block_size == "auto":
         block_size = _clip(SCORES_OF_A_BLOCK // _clip(num_candidates, 1), *ROWS_OF_A_BLOCK)
     else:
-        check_count("block_size", block_size)
+        block_size = check_count("block_size", block_size)
     return _clip(_ceil_div(num_queries, _clip(_ceil_div(num_queries, block_size), 1)), 1)
 
 

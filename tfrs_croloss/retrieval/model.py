@@ -85,6 +85,11 @@ class RetrievalModel(tfrs.Model):
         self._task_takes = frozenset(inspect.signature(task.call).parameters)
         if weigh:
             self._check_task_takes("candidate_weight", "`weigh=True`")
+            if not getattr(task, "_remove_accidental_hits", True):
+                raise ValueError(
+                    "`task` must have `remove_accidental_hits=True` for `weigh=True`: drawn again, "
+                    "a row's positive would be a negative of its own. Received: False"
+                )
             if getattr(task, "memory_size", 0):
                 raise ValueError(
                     "`weigh` must be False with a task that has a memory: how often it draws an "
@@ -139,7 +144,8 @@ class RetrievalModel(tfrs.Model):
             else:
                 options["score_mask"] = _own_positive_and_extras(num_queries, tf.shape(items)[0])
         if self.weigh:
-            num_positives = _over_replicas(num_queries) if self.in_batch else num_queries
+            is_shared = self.in_batch and getattr(self.task, "cross_replica", False)
+            num_positives = _over_replicas(num_queries) if is_shared else num_queries
             options["candidate_weight"] = candidate_weight(self.negatives, items, num_positives)
         if inputs.get("known_positives") is not None:
             self._check_task_takes("known_positive_ids", "a batch with `known_positives`")

@@ -132,8 +132,8 @@ class UniformNegatives(Negatives):
     """
 
     def __init__(self, num_items, num_negatives, seed=0):
-        self.num_items = int(check_count("num_items", num_items))
-        self.num_negatives = int(check_count("num_negatives", num_negatives))
+        self.num_items = check_count("num_items", num_items)
+        self.num_negatives = check_count("num_negatives", num_negatives)
         self.seed = seed
 
     def __call__(self, step):
@@ -185,7 +185,7 @@ class PopularityNegatives(Negatives):
     def __init__(self, item_counts, num_negatives, beta=0.75, seed=0):
         self.item_counts = _counts(item_counts)
         self.num_items = len(self.item_counts)
-        self.num_negatives = int(check_count("num_negatives", num_negatives))
+        self.num_negatives = check_count("num_negatives", num_negatives)
         self.beta = check_non_negative("beta", beta)
         self.seed = seed
         # A share of the largest count, for no power of it overflows; and 0^0 is 0 here.

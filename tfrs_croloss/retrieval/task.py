@@ -38,13 +38,16 @@ class Retrieval(tfrs.tasks.Retrieval):
     of the whole batch, and so is the sum of their gradients that an optimizer takes. A loss with
     reduction `"sum"` sums over the rows of all replicas, one with a mean divides by the number of
     all. So the learning rate means the same for any number of replicas and for a short last batch.
-    `loss_metrics` are given the loss of the whole batch.
+    `loss_metrics` are given the loss of the whole batch. L2 losses are the model's:
+    `RetrievalModel` counts them once, a `tfrs.Model` of your own should give them to
+    `tf.nn.scale_regularization_loss`, or each replica counts them.
 
     Args:
         loss: A `RetrievalLoss`; None is the softmax cross-entropy, TFRS's default. Any other loss
             is called on the whole matrix, by TFRS's own task, with TFRS's options alone.
         metrics: As in TFRS: factorized metrics of the whole catalogue.
-        batch_metrics: As in TFRS: Keras metrics of labels and scores, a block of rows at a time.
+        batch_metrics: As in TFRS: Keras metrics of labels and scores, of this replica's batch
+            without the memory, a block of rows at a time.
         loss_metrics: As in TFRS: Keras metrics of the loss.
         temperature: Divides the scores.
         num_hard_negatives: Compare with this many negatives of the highest scores alone, ≥ 1.
@@ -52,7 +55,8 @@ class Retrieval(tfrs.tasks.Retrieval):
             of it; needs `candidate_ids`.
         name: Name of the task.
         block_size: Rows of scores at a time: `"auto"`, a number, or None for all.
-        cross_replica: Whether the positives of other replicas are negatives.
+        cross_replica: Whether the positives of other replicas are negatives. Extra candidates are
+            a replica's own: have the same on each, as `RetrievalModel` does.
         memory_size: How many embeddings of past positives are kept as negatives, the newest first
             and within a batch replica by replica. They are saved in checkpoints.
 
@@ -87,14 +91,15 @@ class Retrieval(tfrs.tasks.Retrieval):
     ):
         if loss is not None and not callable(loss):
             raise ValueError(f"`loss` must be a Keras loss, or None. Received: {loss!r}")
-        if temperature is not None:
+        # A variable, a learned temperature, has no value to look at yet.
+        if temperature is not None and not tf.is_tensor(temperature):
             check_positive("temperature", temperature)
         if num_hard_negatives is not None:
-            check_count("num_hard_negatives", num_hard_negatives)
+            num_hard_negatives = check_count("num_hard_negatives", num_hard_negatives)
         if block_size is not None and block_size != "auto":
-            check_count("block_size", block_size)
+            block_size = check_count("block_size", block_size)
         if memory_size:
-            check_count("memory_size", memory_size)
+            memory_size = check_count("memory_size", memory_size)
         super().__init__(
             loss=CROLoss("exponential", name="softmax") if loss is None else loss,
             metrics=metrics,
@@ -128,7 +133,7 @@ class Retrieval(tfrs.tasks.Retrieval):
         candidate_weight=None,
         known_positive_ids=None,
         in_batch=True,
-        training=True,
+        training=None,
     ):
         """Computes the loss, as `tfrs.tasks.Retrieval.call`, and updates the metrics.
 
@@ -150,7 +155,8 @@ class Retrieval(tfrs.tasks.Retrieval):
                 padded with an id that no item has, as -1 or "".
             in_batch: Whether the positives of other rows are negatives; else extra candidates and
                 the memory alone.
-            training: Whether the memory takes in the positives.
+            training: Whether the memory takes in the positives; must be given where there is one,
+                or those of the validation would enter it.
 
         Returns:
             The loss, under replicas this one's share; `[num_queries]` if the loss has no reduction.
@@ -184,6 +190,11 @@ class Retrieval(tfrs.tasks.Retrieval):
                 "`candidate_ids` must be given with `remove_accidental_hits` and with "
                 "`known_positive_ids`. Received: None"
             )
+        if self.memory is not None and training is None:
+            raise ValueError(
+                "`training` must be given to a task with a memory: True in training, False in "
+                "evaluation, as `tfrs.Model.compute_loss` gets it. Received: None"
+            )
         queries, candidates = (
             tf.cast(x, self._loss.dtype) for x in (query_embeddings, candidate_embeddings)
         )
@@ -212,6 +223,15 @@ class Retrieval(tfrs.tasks.Retrieval):
             "mask": None if score_mask is None else tf.cast(score_mask, tf.bool),
         }
         if known_positive_ids is not None:
+            kinds = [
+                tf.convert_to_tensor(x).dtype == tf.string
+                for x in (candidate_ids, known_positive_ids)
+            ]
+            if kinds[0] != kinds[1]:
+                raise ValueError(
+                    "`candidate_ids` and `known_positive_ids` must both be integers or both "
+                    "strings: an item would never match itself. Received: one of each"
+                )
             check_shape("known_positive_ids", rows["known_ids"], (num_queries, None))
         loss = self._loss_of(queries, dict(columns), in_batch, training, **rows)
 
