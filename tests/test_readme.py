@@ -58,10 +58,15 @@ def test_the_commands_on_ones_own_interactions_and_the_exported_model(folder):
 
 
 def test_the_one_line_and_the_library(folder):
-    one_line, library = (
+    one_line, task, library = (
         next(block for block in blocks("python") if marker in block)
-        for marker in ("was: tfrs.tasks.Retrieval()", "build_index")
+        for marker in (
+            "was: tfrs.tasks.Retrieval()",
+            "was: tfrs.tasks.Retrieval(...)",
+            "build_index",
+        )
     )
+    python(folder, "-c", one_line + task)
     out = python(folder, "-c", one_line + library)
     assert "recall@100" in out
     assert (folder / "export" / "saved_model.pb").exists()

@@ -300,7 +300,7 @@ def main(num_replicas):
     # Optimizing the graphs of four replicas takes longer than running them.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     # So does compiling, for each device and shape: on two is enough.
-    compiled, engine.compiled = engine.compiled, lambda function: function
+    compiled, engine.compiled = engine.compiled, lambda function, is_wanted: function
     for name, reduction, on in STEPS if num_replicas == 2 else STEPS[::2]:
         print(name, reduction, sorted(on), flush=True)
         check_steps(strategy, name, reduction, on)
