@@ -19,7 +19,10 @@ def row_sum(x):
 
 
 def row_max(x):
-    """`[q, c]` to `[q, 1]`, of at least one candidate."""
+    """`[q, c]` to `[q, 1]`; 0 where there are no candidates."""
+    if 0 in x.shape:
+        # Of nothing Keras's PyTorch backend takes no maximum.
+        return ops.sum(x, axis=1, keepdims=True)
     folded, rest = _folded(x, ops.maximum)
     # The rest may be empty: one more of the folded does no harm.
     rest = folded[:, :1] if rest is None else ops.concatenate([folded[:, :1], rest], axis=1)
