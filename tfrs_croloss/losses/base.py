@@ -81,7 +81,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
 
     Attributes:
         jit_compile: True. In a graph of TensorFlow the arithmetic is then compiled by XLA, which
-            halves the time, and takes about a second for each new shape of the scores. Set it to
+            is faster, but compiles anew for each new shape of the scores. Set it to
             False where the number of candidates changes from batch to batch.
 
     Example:

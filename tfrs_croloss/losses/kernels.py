@@ -121,7 +121,7 @@ class Softplus(Kernel):
 
     def __call__(self, x):
         exp, sigmoid = _of_size(x)
-        # ln(1 + e^-|x|), of which XLA's log1p takes five times as long: the logarithm of the
+        # ln(1 + e^-|x|), where XLA's log1p is slow: the logarithm of the
         # rounded sum, and what the rounding lost.
         rounded = 1 + exp
         return ops.relu(x) + ops.log(rounded) + (exp - (rounded - 1)) * sigmoid
