@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from tfrs_croloss.losses.arguments import check_count
-from tfrs_croloss.losses.channels import slopes_of, total_of
+from tfrs_croloss.losses.channels import total_of
 from tfrs_croloss.losses.checks import check_shape, check_shapes, check_values, fits
 from tfrs_croloss.losses.differentiation import compiled, with_gradient
 from tfrs_croloss.losses.reductions import row_sum
@@ -206,29 +206,25 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
 
     def _of_matrix(self, scores, labels, weight=None):
         """The losses `[num_queries]` of a score matrix, and the pullback to the scores."""
-        losses, gradient = compiled(self._losses_and_gradient, self.jit_compile)(
+        losses, *slopes = compiled(self._losses_and_slopes, self.jit_compile)(
             scores, labels, weight
         )
-        return losses, lambda upstream: (ops.expand_dims(upstream, 1) * gradient,)
+        pullback = compiled(_gradient_of_matrix, self.jit_compile)
+        return losses, lambda upstream: (pullback(upstream, *slopes),)
 
-    def _losses_and_gradient(self, scores, labels, weight):
+    def _losses_and_slopes(self, scores, labels, weight):
         absent = is_masked(scores)
         is_positive = ops.where(absent, False, labels > 0)
         is_negative = ops.where(absent, False, labels <= 0)
         found, columns = self._find_positives(is_positive)
-        losses, gradient, by_positive = self.value_and_slopes(
+        return *self.value_and_slopes(
             scores,
             ops.take_along_axis(scores, columns, axis=1),
             found,
             is_negative,
             weight,
             ops.ones_like(scores[:, :1]),
-        )
-        for slot in range(columns.shape[1]):
-            at_positive = ops.arange(ops.shape(scores)[1]) == columns[:, slot : slot + 1]
-            here = ops.logical_and(at_positive, found[:, slot : slot + 1])
-            gradient = ops.where(here, by_positive[:, slot : slot + 1], gradient)
-        return losses, gradient
+        ), ops.where(found, columns, -1)
 
     def _find_positives(self, is_positive):
         """Up to `max_positives` of each row: whether there is one, and its column."""
@@ -260,8 +256,9 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             row_weight: A factor of the results, `[num_queries, 1]`. Where it is 0, so are they.
 
         Returns:
-            The losses `[num_queries]`, ∂loss/∂s_j `[num_queries, num_candidates]`, 0 at candidates
-            that are no negatives, and ∂loss/∂s⁺ `[num_queries, max_positives]`.
+            The losses `[num_queries]`; ∂loss/∂s_j, 0 at candidates that are no negatives, as a
+            factor of the row `[num_queries, 1]` and a matrix `[num_queries, num_candidates]`, which
+            a product with embeddings need not multiply; ∂loss/∂s⁺ `[num_queries, max_positives]`.
         """
         if weight is not None:
             is_negative = ops.where(weight <= 0, False, is_negative)
@@ -273,12 +270,11 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         share = ops.where(has_loss, row_weight / ops.where(num_positives > 0, num_positives, 1), 0)
         positives = ops.where(has_loss, positives, 0)
 
-        losses, by_negative, by_positive = 0.0, 0.0, []
+        losses, by_negative, by_positive = 0.0, [], []
         for slot in range(positives.shape[1]):
             positive = positives[:, slot : slot + 1]
             loss, slopes, positive_slope = self._of_one_positive(
-                # Where a candidate is no negative, a score that any kernel can take.
-                ops.where(is_negative, scores, positive),
+                scores,
                 positive,
                 is_negative,
                 count,
@@ -288,12 +284,15 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             losses += loss
             by_negative += slopes
             by_positive.append(positive_slope)
-        return losses[:, 0], by_negative, ops.concatenate(by_positive, axis=1)
+        if len(by_negative) != 1:
+            by_negative = [(ops.ones_like(count), sum(x * matrix for x, matrix in by_negative))]
+        return losses[:, 0], *by_negative[0], ops.concatenate(by_positive, axis=1)
 
     def _of_one_positive(self, negative, positive, is_negative, count, weight, row_weight):
         """As `value_and_slopes` for one positive a row: where `compare` and `aggregate` meet.
 
-        The scores are finite at candidates that are no negatives too.
+        ∂loss/∂s_j comes as a list
+        of factors and matrices, one for each channel that the loss descends along.
         """
         if weight is None:
             # A factor common to the row is kept out of the matrix.
@@ -306,21 +305,34 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         row = Row(positive, count, weight_sum)
 
         channels = self.compare(negative, row)
-        totals = tuple(total_of(channel, is_negative, weight, scale) for channel in channels)
+        totals, slopes_of = zip(
+            *(total_of(channel, is_negative, weight, scale) for channel in channels), strict=True
+        )
         value, slopes, positive_slope = self.aggregate(totals, row)
 
         def weighed(x):
             return ops.where(row_weight != 0, row_weight * x, 0)
 
-        by_negative, by_positive = 0.0, weighed(positive_slope)
-        for channel, total, slope in zip(channels, totals, slopes, strict=True):
+        by_negative, by_positive = [], weighed(positive_slope)
+        for channel, slopes_of_total, slope in zip(channels, slopes_of, slopes, strict=True):
             if slope is None:
                 continue
-            by_x = slopes_of(channel, is_negative, weight, scale, total, weighed(slope))
-            by_negative += channel.slope * by_x
+            factor, matrix = slopes_of_total()
+            factor *= weighed(slope)
+            by_negative.append((channel.slope * factor, matrix))
             if channel.positive_slope is not None:
-                by_positive += channel.positive_slope * row_sum(by_x)
+                by_positive += channel.positive_slope * factor * row_sum(matrix)
         return weighed(value), by_negative, by_positive
+
+
+def _gradient_of_matrix(upstream, factor, matrix, by_positive, columns):
+    """The gradient in a score matrix, from what `value_and_slopes` says of it."""
+    upstream = ops.expand_dims(upstream, axis=1)
+    gradient = upstream * factor * matrix
+    for slot in range(columns.shape[1]):
+        here = ops.arange(ops.shape(matrix)[1]) == columns[:, slot : slot + 1]
+        gradient = ops.where(here, upstream * by_positive[:, slot : slot + 1], gradient)
+    return gradient
 
 
 def is_masked(scores):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from tfrs_croloss.losses.kernels import Kernel, LogKernel
-from tfrs_croloss.losses.reductions import row_log_sum_exp, row_sum
+from tfrs_croloss.losses.reductions import row_max, row_sum
 
 # Not -inf: the log-sum-exp of a row of nothing else would be NaN.
 LOG_OF_NOTHING = -1e30
@@ -30,30 +30,39 @@ class Channel(NamedTuple):
 
 
 def total_of(channel, is_negative, weight, scale):
-    """Σ_j v_j · φ(x_j) of each row, or its logarithm; `[num_queries, 1]`."""
-    if isinstance(channel.kernel, LogKernel):
-        values = _log_values(channel, is_negative, weight)
-        return ops.log(scale) + row_log_sum_exp(values)
-    values = _weighed(channel.kernel(channel.x), is_negative, weight)
-    return scale * row_sum(values)
+    """Sums a channel over the negatives of each row.
 
+    Args:
+        channel: A `Channel`.
+        is_negative: Bool `[num_queries, num_candidates]`.
+        weight: v_j, of a shape that broadcasts, or None.
+        scale: A factor of the row, `[num_queries, 1]`.
 
-def slopes_of(channel, is_negative, weight, scale, total, slope):
-    """The slope `[num_queries, 1]` in the total, passed on to each x_j."""
-    if isinstance(channel.kernel, LogKernel):
-        share = ops.exp(_log_values(channel, is_negative, weight) - (total - ops.log(scale)))
-        return slope * share * channel.kernel.log_derivative(channel.x)
-    return slope * scale * _weighed(channel.kernel.derivative(channel.x), is_negative, weight)
+    Returns:
+        The total, `[num_queries, 1]`, and a function to its slopes in x_j: a factor of the row,
+        `[num_queries, 1]`, and a matrix `[num_queries, num_candidates]`. They stay apart, since
+        multiplying them is a pass over the matrix that few need.
+    """
+    kernel, x = channel.kernel, channel.x
 
+    def of_negatives(values):
+        return ops.where(is_negative, values, 0)
 
-def _weighed(values, is_negative, weight):
-    """v_j times the values, 0 at candidates that are no negatives."""
-    return ops.where(is_negative, values if weight is None else weight * values, 0)
+    if isinstance(kernel, LogKernel):
+        values = kernel.log(x)
+        if weight is not None:
+            values = values + ops.log(ops.where(weight > 0, weight, 1))
+        largest = row_max(ops.where(is_negative, values, LOG_OF_NOTHING))
+        terms = of_negatives(ops.exp(values - largest))
+        total = row_sum(terms)
+        # At least the 1 of the largest, unless the row has no negatives.
+        total = ops.where(total == 0, 1, total)
+        return (
+            ops.log(scale) + largest + ops.log(total),
+            lambda: (1 / total, terms * kernel.log_derivative(x)),
+        )
 
+    def weighed(values):
+        return of_negatives(values if weight is None else weight * values)
 
-def _log_values(channel, is_negative, weight):
-    """ln(v_j · φ(x_j)), and next to nothing at candidates that are no negatives."""
-    values = channel.kernel.log(channel.x)
-    if weight is not None:
-        values = values + ops.log(ops.where(weight > 0, weight, 1))
-    return ops.where(is_negative, values, LOG_OF_NOTHING)
+    return scale * row_sum(weighed(kernel(x))), lambda: (scale, weighed(kernel.derivative(x)))

@@ -205,8 +205,8 @@ class CROLoss(RetrievalLoss):
         return ops.ones_like(count) if self.num_items is None else self.num_items / count
 
     def compare(self, negative, row):
-        x = (negative - row.positive) / self.temperature
         slope = 1 / self.temperature
+        x = slope * (negative - row.positive)
         # The first channel estimates the rank, the last gives the direction.
         both = [self.kernel] if self.lambda_kernel is None else [self.lambda_kernel, self.kernel]
         return tuple(Channel(kernel, x, slope, -slope) for kernel in both)

@@ -70,17 +70,26 @@ def _refuse_second_derivative():
         )
 
 
+def is_compiled():
+    """Whether operations are compiled, many in one pass, rather than run one by one as called."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.inside_function()
+    # JAX compiles what is under `jax.jit`.
+    return keras.backend.backend() == "jax"
+
+
 def compiled(function, is_wanted):
     """In a graph of TensorFlow, the function by XLA: one pass over memory for many operations.
 
     JAX compiles what is under `jax.jit` anyway. An eager call stays as it is.
     """
-    if is_wanted and keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
+    if not (is_wanted and is_compiled() and keras.backend.backend() == "tensorflow"):
+        return function
+    import tensorflow as tf
 
-        if tf.inside_function():
-            return tf.function(function, jit_compile=True, autograph=False)
-    return function
+    return tf.function(function, jit_compile=True, autograph=False)
 
 
 def derivative(function, x):

@@ -239,7 +239,7 @@ class _Engine:
             by_head = flat @ ops.transpose(candidates)
             by_head = ops.reshape(by_head, (*ops.shape(queries)[:2], ops.shape(candidates)[0]))
             own_by_head = ops.einsum("qhd,qpd->qhp", queries, positives)
-            losses, slopes, own_slopes = losses_and_slopes(
+            losses, factor, slopes, own_slopes = losses_and_slopes(
                 _best(by_head),
                 _best(own_by_head),
                 **dict(zip(self.rows, rows, strict=True)),
@@ -249,11 +249,15 @@ class _Engine:
                 return (), (losses,)
             slopes, own_slopes = _to_heads(slopes, by_head), _to_heads(own_slopes, own_by_head)
             flat_slopes = ops.reshape(slopes, (-1, ops.shape(candidates)[0]))
-            by_query = ops.reshape(flat_slopes @ candidates, ops.shape(queries))
+            # The factor of the row joins what is small: embeddings, not scores.
+            factor = ops.expand_dims(factor, axis=2)
+            by_query = factor * ops.reshape(flat_slopes @ candidates, ops.shape(queries))
             by_query += ops.einsum("qhp,qpd->qhd", own_slopes, positives)
             by_positive = ops.einsum("qhp,qhd->qpd", own_slopes, queries)
             # Transposed, this product is the faster one.
-            by_candidate = ops.transpose(flat) @ flat_slopes
+            by_candidate = (
+                ops.transpose(ops.reshape(factor * queries, ops.shape(flat))) @ flat_slopes
+            )
             return (by_candidate,), (losses, by_query, by_positive)
 
         num_queries = ops.shape(queries)[0]
@@ -306,7 +310,7 @@ class _Engine:
             ops.where(is_negative, scores, MASKED_SCORE),
             _clip(self.num_hard_negatives, 1, num_candidates),
         )
-        losses, slopes, own_slopes = self.loss.value_and_slopes(
+        losses, factor, slopes, own_slopes = self.loss.value_and_slopes(
             hardest,
             own_scores,
             found,
@@ -316,7 +320,8 @@ class _Engine:
         )
         rows = ops.expand_dims(ops.arange(num_rows, dtype=columns.dtype), axis=1)
         places = ops.stack([rows + ops.zeros_like(columns), columns], axis=-1)
-        return losses, ops.scatter(places, slopes, (num_rows, num_candidates)), own_slopes
+        slopes = ops.scatter(places, slopes, (num_rows, num_candidates))
+        return losses, factor, slopes, own_slopes
 
 
 def _best(by_head):

@@ -10,11 +10,12 @@ import abc
 import itertools
 from collections.abc import Iterable
 
+import keras
 from keras import ops
 
 from tfrs_croloss.losses import registration
 from tfrs_croloss.losses.arguments import check_non_negative, check_number, check_positive
-from tfrs_croloss.losses.differentiation import derivative
+from tfrs_croloss.losses.differentiation import derivative, is_compiled
 from tfrs_croloss.losses.registration import register
 
 
@@ -73,21 +74,26 @@ class LogKernel(Kernel):
         return self(x) * self.log_derivative(x)
 
 
-def _of_size(x):
-    """e^-|x| and σ(|x|): kernels that share them cost one exponential once they are compiled."""
-    exp = ops.exp(-ops.absolute(x))
-    return exp, 1 / (1 + exp)
-
-
-def _sigmoid(x):
-    exp, sigmoid = _of_size(x)
-    return ops.where(x < 0, exp * sigmoid, sigmoid)
-
-
 def _sigmoid_slope(x):
     # Not σ(x)·(1 - σ(x)), which loses the digits of large x.
-    exp, sigmoid = _of_size(x)
-    return exp * sigmoid * sigmoid
+    exp = ops.exp(-ops.absolute(x))
+    return exp / ops.square(1 + exp)
+
+
+def _log_of_one_plus(z):
+    """ln(1 + z) for z in [0, 1], to the last digit but one, where XLA's own logarithms are slow.
+
+    ```
+    ln(1 + z) = 2 artanh(t) = 2t · (1 + t²/3 + t⁴/5 + …),   t = z / (2 + z) ≤ 1/3
+    ```
+    """
+    t = z / (2 + z)
+    # Terms enough for the first that is left out to be below the dtype's precision.
+    num_terms = 8 if keras.backend.standardize_dtype(z.dtype) == "float32" else 16
+    series = 0.0
+    for term in reversed(range(num_terms)):
+        series = series * ops.square(t) + 1 / (2 * term + 1)
+    return 2 * t * series
 
 
 @register
@@ -120,14 +126,12 @@ class Softplus(Kernel):
     """
 
     def __call__(self, x):
-        exp, sigmoid = _of_size(x)
-        # ln(1 + e^-|x|), where XLA's log1p is slow: the logarithm of the
-        # rounded sum, and what the rounding lost.
-        rounded = 1 + exp
-        return ops.relu(x) + ops.log(rounded) + (exp - (rounded - 1)) * sigmoid
+        if not is_compiled():
+            return ops.softplus(x)
+        return ops.relu(x) + _log_of_one_plus(ops.exp(-ops.absolute(x)))
 
     def derivative(self, x):
-        return _sigmoid(x)
+        return ops.sigmoid(x)
 
 
 @register
@@ -223,7 +227,7 @@ class Sigmoid(Kernel):
     """
 
     def __call__(self, x):
-        return _sigmoid(x)
+        return ops.sigmoid(x)
 
     def derivative(self, x):
         return _sigmoid_slope(x)
@@ -254,7 +258,7 @@ class SplitSigmoid(Kernel):
         self.above = check_positive("above", above)
 
     def __call__(self, x):
-        return _sigmoid(self._bent(x))
+        return ops.sigmoid(self._bent(x))
 
     def derivative(self, x):
         slope = _sigmoid_slope(self._bent(x))
@@ -290,7 +294,7 @@ class SigmoidHinge(Kernel):
         self.slope = check_non_negative("slope", slope)
 
     def __call__(self, x):
-        return ops.where(x < 0, _sigmoid(x), 0.5 + self.slope * x)
+        return ops.where(x < 0, ops.sigmoid(x), 0.5 + self.slope * x)
 
     def derivative(self, x):
         return ops.where(x < 0, _sigmoid_slope(x), self.slope * ops.ones_like(x))

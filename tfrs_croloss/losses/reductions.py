@@ -29,12 +29,6 @@ def row_max(x):
     return ops.maximum(ops.max(folded, axis=1, keepdims=True), ops.max(rest, axis=1, keepdims=True))
 
 
-def row_log_sum_exp(x):
-    """`[q, c]`, finite, to `[q, 1]`."""
-    largest = row_max(x)
-    return largest + ops.log(row_sum(ops.exp(x - largest)))
-
-
 def _folded(x, combine):
     """The columns folded to an eighth, and the less than eight that are left over."""
     width = ops.shape(x)[1] // FOLDS
