@@ -10,7 +10,7 @@ from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.losses.channels import total_of
 from tfrs_croloss.losses.checks import check_shape, check_shapes, check_values, fits
 from tfrs_croloss.losses.differentiation import compiled, with_gradient
-from tfrs_croloss.losses.reductions import row_sum
+from tfrs_croloss.losses.reductions import row_max, row_sum
 
 # A score at or below this is absent, not very negative: TFRS writes float32's minimum / 100 into
 # the scores it masks, others write -inf.
@@ -228,10 +228,12 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
 
     def _find_positives(self, is_positive):
         """Up to `max_positives` of each row: whether there is one, and its column."""
-        if self.max_positives == 1:
-            found = ops.any(is_positive, axis=1, keepdims=True)
-            return found, ops.argmax(ops.cast(is_positive, "int32"), axis=1, keepdims=True)
         num_candidates = is_positive.shape[1]
+        if self.max_positives == 1:
+            # An argmax is slow under XLA on a CPU.
+            width = ops.shape(is_positive)[1]
+            first = -row_max(ops.where(is_positive, -ops.arange(width, dtype="int32"), -width))
+            return first < width, ops.where(first < width, first, 0)
         is_positive = ops.cast(is_positive, self.dtype)
         if num_candidates is None:
             # There may be fewer candidates than that.
@@ -291,8 +293,8 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
     def _of_one_positive(self, negative, positive, is_negative, count, weight, row_weight):
         """As `value_and_slopes` for one positive a row: where `compare` and `aggregate` meet.
 
-        ∂loss/∂s_j comes as a list
-        of factors and matrices, one for each channel that the loss descends along.
+        ∂loss/∂s_j comes as a list of factors and matrices, one for each channel that the loss
+        descends along.
         """
         if weight is None:
             # A factor common to the row is kept out of the matrix.
