@@ -8,6 +8,8 @@ MAKEFLAGS += --no-builtin-rules
 
 # The interpreter that .venv is made with: `make install PYTHON=/path/to/python3.11`.
 PYTHON ?=
+# Tests run in several processes, a file in one: fixtures are shared within files.
+PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 # Arguments for a command: `make demo ARGS="--help"`, `make test ARGS="-k losses"`.
 ARGS ?=
 
@@ -58,11 +60,11 @@ demo: install ## Train, evaluate, export and recommend on a small data set
 
 test: install ## Check the code with ruff, then run the tests
 	$(BIN)/ruff check --quiet .
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python $(PYTEST) $(ARGS)
 
 test-backends: $(BACKENDS)/.locked ## Run the tests of the losses on JAX and on PyTorch
 	for backend in jax torch; do \
-		KERAS_BACKEND=$$backend $(BACKENDS)/bin/python -m pytest tests/backends tests/losses tfrs_croloss/losses $(ARGS); \
+		KERAS_BACKEND=$$backend $(BACKENDS)/bin/python $(PYTEST) tests/backends tests/losses tfrs_croloss/losses $(ARGS); \
 	done
 
 lint: install ## Check the code and its formatting with ruff

@@ -40,11 +40,18 @@ EXTRAS = {
     "tune": ["keras-tuner==1.4.8"],
     "gpu": ["tensorflow[and-cuda]~=2.20.0"],
     # The tests of the losses on the other backends, in an environment of their own.
-    "backends": ["jax>=0.10,<0.11", "keras-rs>=0.4,<0.5", "pytest>=9,<10", "torch==2.13.0"],
+    "backends": [
+        "jax>=0.10,<0.11",
+        "keras-rs>=0.4,<0.5",
+        "pytest>=9,<10",
+        "pytest-xdist>=3.8,<4",
+        "torch==2.13.0",
+    ],
     "dev": [
         "build",
         "keras-rs>=0.4,<0.5",  # a peer in benchmarks/loss.py
         "pytest>=9,<10",
+        "pytest-xdist>=3.8,<4",
         "ruff==0.17.6",
         "setuptools>=77,<82",  # builds the package without isolation; 77 knows license_expression
         "uv==0.13.9",  # writes requirements.lock
