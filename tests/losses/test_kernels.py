@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from tests.losses.gradients import float64
+from tests.losses.gradients import float64, value_and_gradient
 from tests.losses.naive import DERIVATIVES, KERNELS
+from tfrs_croloss import CROLoss
 from tfrs_croloss.losses import Kernel, LogKernel, MultiHinge, Sigmoid, SplitSigmoid, kernels
 
 X = np.concatenate([np.linspace(-12, 12, 97), [-30.0, 30.0]]) + 0.01
@@ -91,6 +92,36 @@ def test_a_log_kernel_gives_the_kernel():
     x = keras.ops.convert_to_tensor([0.5, -1.0], dtype="float32")
     np.testing.assert_allclose(to_numpy(Square()(x)), np.exp([1.0, -2.0]), rtol=1e-6)
     np.testing.assert_allclose(to_numpy(Square().derivative(x)), 2 * np.exp([1.0, -2.0]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("masked", [-np.inf, -3.4e36])
+def test_a_kernel_may_be_undefined_at_masked_scores(masked, compiled):
+    class LogOfSoftplus(LogKernel):
+        """Its derivative far below is 0 / 0."""
+
+        def log(self, x):
+            return keras.ops.log(keras.ops.softplus(x))
+
+        def log_derivative(self, x):
+            return keras.ops.sigmoid(x) / keras.ops.softplus(x)
+
+    labels = [[1, 0, 0, 0], [0, 1, 0, 0]]
+    scores = [[0.5, 0.1, masked, -0.3], [masked, 0.2, 0.4, masked]]
+    both = [
+        value_and_gradient(CROLoss(kernel), labels, scores, "float32", compiled)
+        for kernel in (LogOfSoftplus(), "softplus")
+    ]
+    for by_logarithm, plain in zip(*both, strict=True):
+        np.testing.assert_allclose(by_logarithm, plain, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_logarithm_is_exact_for_small_numbers_too(dtype):
+    z = np.concatenate([np.linspace(0, 1, 10001), np.logspace(-30, 0, 1000)]).astype(dtype)
+    with float64():
+        found = to_numpy(kernels._log_of_one_plus(keras.ops.convert_to_tensor(z)))
+    np.testing.assert_allclose(found, np.log1p(z), rtol=4 * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("name", kernels.BY_NAME)

@@ -45,6 +45,8 @@ def total_of(channel, is_negative, weight, scale):
     """
     kernel, x = channel.kernel, channel.x
 
+    # After the kernel, whatever it makes of a masked score: where scores were masked before, XLA
+    # would write them out as a matrix of its own.
     def of_negatives(values):
         return ops.where(is_negative, values, 0)
 
@@ -57,10 +59,14 @@ def total_of(channel, is_negative, weight, scale):
         total = row_sum(terms)
         # At least the 1 of the largest, unless the row has no negatives.
         total = ops.where(total == 0, 1, total)
-        return (
-            ops.log(scale) + largest + ops.log(total),
-            lambda: (1 / total, terms * kernel.log_derivative(x)),
-        )
+
+        def slopes():
+            derivative = kernel.log_derivative(x)
+            # What the kernel says of a masked score may be NaN.
+            is_number = isinstance(derivative, int | float)
+            return 1 / total, terms * (derivative if is_number else of_negatives(derivative))
+
+        return ops.log(scale) + largest + ops.log(total), slopes
 
     def weighed(values):
         return of_negatives(values if weight is None else weight * values)
