@@ -8,7 +8,8 @@ MAKEFLAGS += --no-builtin-rules
 
 # The interpreter that .venv is made with: `make install PYTHON=/path/to/python3.11`.
 PYTHON ?=
-# Tests run in several processes, a file in one: fixtures are shared within files.
+# Tests run in several processes, a file in one, since most fixtures are a file's. ARGS="-n0 --pdb"
+# debugs in this one.
 PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 # Arguments for a command: `make demo ARGS="--help"`, `make test ARGS="-k losses"`.
 ARGS ?=

@@ -291,6 +291,47 @@ def test_a_loss_of_ones_own_takes_part_in_everything():
     assert_rows((value, gradient), (factor * hinge[0], factor * hinge[1]))
 
 
+def test_a_loss_may_descend_along_several_channels_or_none():
+    from tfrs_croloss.losses import Aggregate, Channel, Hinge, RetrievalLoss, Softplus
+
+    def loss_of(*slopes):
+        class Weighed(RetrievalLoss):
+            def compare(self, negative, row):
+                x = negative - row.positive
+                return Channel(Hinge(0.5), x, 1.0, -1.0), Channel(Softplus(), 2 * x, 2.0, -2.0)
+
+            def aggregate(self, totals, row):
+                value = sum(slope * x for slope, x in zip(slopes, totals, strict=True) if slope)
+                # Nothing to descend along but the positive itself.
+                return Aggregate(value - row.positive, slopes, positive_slope=-1.0)
+
+        return Weighed
+
+    labels = ONE_HOT.copy()
+    labels[0, :2] = 1
+    none, hinge, softplus, both = (
+        rows_of(loss_of(*slopes), labels, max_positives=2)
+        for slopes in ((None, None), (3.0, None), (None, 0.5), (3.0, 0.5))
+    )
+    positives = -labels / labels.sum(axis=1, keepdims=True)
+    assert_rows(none, ((positives * SCORES).sum(axis=1), positives))
+    assert_rows(both, tuple(a + b - c for a, b, c in zip(hinge, softplus, none, strict=True)))
+
+
+@make_each_loss
+def test_huge_weights(make):
+    weight = 1e36 * np.linspace(0.5, 1, NUM_CANDIDATES)
+    found, expected = (
+        value_and_gradient(
+            make(reduction=None, dtype=dtype), ONE_HOT, SCORES, dtype, candidate_weight=weight
+        )
+        for dtype in ("float32", "float64")
+    )
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-4)
+    # Some slopes are far below float32's smallest number.
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-5)
+
+
 @make_each_loss
 def test_keras_fit_learns(make):
     """Ranks 9 candidates from their features, through Keras 3's own compile and fit."""

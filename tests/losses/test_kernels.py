@@ -9,7 +9,7 @@ from tests.losses.naive import DERIVATIVES, KERNELS
 from tfrs_croloss import CROLoss
 from tfrs_croloss.losses import Kernel, LogKernel, MultiHinge, Sigmoid, SplitSigmoid, kernels
 
-X = np.concatenate([np.linspace(-12, 12, 97), [-30.0, 30.0]]) + 0.01
+X = np.concatenate([np.linspace(-12, 12, 97), [-30.0, 20.5, 25.0, 30.0]]) + 0.01
 to_numpy = keras.ops.convert_to_numpy
 
 

@@ -3,11 +3,13 @@ TensorFlow's graphs of unknown shape."""
 
 import numpy as np
 import pytest
+from keras import ops
 
 from tests.losses.gradients import BACKEND, float64, value_and_gradient
 from tests.losses.losses import CASES, each_loss, make_each_loss
 from tests.losses.naive import mean_over_positives
 from tests.losses.scores import NUM_CANDIDATES, ONE_HOT, SCORES
+from tfrs_croloss import CROLoss
 
 X = SCORES.astype("float32")
 LABELS = ONE_HOT.astype("float32")
@@ -38,40 +40,71 @@ def test_gradients_through_the_transformations_of_jax(make):
             np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("make", [CASES["cro"][0], CASES["scaled"][0]])
-def test_second_derivatives_are_right_or_refused(make):
-    """The change of the gradient along a direction, against its central differences."""
-    loss, direction = make(dtype="float64"), np.random.default_rng(3).normal(size=SCORES.shape)
-    if BACKEND == "torch":
-        import torch
+def hard_rows():
+    """Ties, masked scores, a row without negatives, and negatives far below."""
+    scores = np.concatenate([SCORES, np.tile(SCORES[:1], [4, 1])])
+    ties, masked, without, far_below = scores[-4:]
+    ties[1:3] = ties[0]
+    masked[1], masked[2] = -np.inf, -3.4e36
+    without[1:] = -np.inf
+    far_below[1:] -= 2000
+    labels = np.concatenate([ONE_HOT, np.tile(np.eye(NUM_CANDIDATES)[:1], [4, 1])])
+    return scores, labels
 
-        scores = torch.tensor(SCORES, requires_grad=True)
-        with pytest.raises(NotImplementedError, match="differentiable once"):
-            torch.autograd.grad(loss(ONE_HOT, scores), scores, create_graph=True)
-        return
+
+@pytest.mark.skipif(BACKEND == "torch", reason="differentiable once, and says so")
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        CASES["cro"][0],
+        CASES["scaled"][0],
+        lambda **options: CROLoss("exponential", temperature=0.5, **options),
+        lambda **options: CROLoss(lambda x: x * ops.sigmoid(x) + 1, **options),
+    ],
+)
+def test_second_derivatives(make, compiled):
+    """The change of the gradient along a direction, against its central differences."""
+    loss, (scores, labels) = make(dtype="float64"), hard_rows()
+    direction = np.random.default_rng(3).normal(size=scores.shape)
     step = 1e-5
     ahead, behind = (
-        value_and_gradient(loss, ONE_HOT, SCORES + sign * step * direction)[1] for sign in (1, -1)
+        value_and_gradient(loss, labels, scores + sign * step * direction)[1] for sign in (1, -1)
     )
     expected = (ahead - behind) / (2 * step)
     if BACKEND == "jax":
         import jax
 
+        def product(x):
+            return (jax.grad(lambda x: loss(labels, x))(x) * direction).sum()
+
         with float64():
-            _, actual = jax.jvp(jax.grad(lambda x: loss(ONE_HOT, x)), (SCORES,), (direction,))
+            gradient = jax.grad(product)
+            actual = (jax.jit(gradient) if compiled else gradient)(scores)
     else:
         import tensorflow as tf
 
-        scores = tf.constant(SCORES)
-        with tf.GradientTape() as outer:
-            outer.watch(scores)
-            with tf.GradientTape() as inner:
-                inner.watch(scores)
-                value = loss(ONE_HOT, scores)
-            product = tf.reduce_sum(inner.gradient(value, scores) * direction)
-        # The Jacobian of a gradient is symmetric.
-        actual = outer.gradient(product, scores)
+        def gradient(x):
+            with tf.GradientTape() as outer:
+                outer.watch(x)
+                with tf.GradientTape() as inner:
+                    inner.watch(x)
+                    value = loss(labels, x)
+                product = tf.reduce_sum(inner.gradient(value, x) * direction)
+            # The Jacobian of a gradient is symmetric.
+            return outer.gradient(product, x)
+
+        actual = (tf.function(gradient) if compiled else gradient)(tf.constant(scores))
     np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="the others have second derivatives")
+def test_a_second_derivative_is_refused():
+    import torch
+
+    scores = torch.tensor(SCORES, requires_grad=True)
+    with pytest.raises(NotImplementedError, match="differentiable once"):
+        torch.autograd.grad(CROLoss(dtype="float64")(ONE_HOT, scores), scores, create_graph=True)
 
 
 @pytest.mark.skipif(

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from tfrs_croloss.losses.arguments import check_count
-from tfrs_croloss.losses.channels import total_of
+from tfrs_croloss.losses.channels import summed
 from tfrs_croloss.losses.checks import check_shape, check_shapes, check_values, fits
 from tfrs_croloss.losses.differentiation import compiled, with_gradient
 from tfrs_croloss.losses.reductions import row_max, row_sum
@@ -115,7 +115,8 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         """Compares negatives with the positive of their row.
 
         Args:
-            negative: Scores `[num_queries, num_candidates]`.
+            negative: Scores `[num_queries, num_candidates]`, -inf perhaps at masked candidates,
+                which the sum leaves out.
             row: A `Row`.
 
         Returns:
@@ -258,9 +259,10 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             row_weight: A factor of the results, `[num_queries, 1]`. Where it is 0, so are they.
 
         Returns:
-            The losses `[num_queries]`; ∂loss/∂s_j, 0 at candidates that are no negatives, as a
-            factor of the row `[num_queries, 1]` and a matrix `[num_queries, num_candidates]`, which
-            a product with embeddings need not multiply; ∂loss/∂s⁺ `[num_queries, max_positives]`.
+            The losses `[num_queries]`; ∂loss/∂s_j as a factor of the row `[num_queries, 1]` and a
+            matrix `[num_queries, num_candidates]`, 0 at candidates that are no negatives, kept
+            apart so that the factor can be multiplied into embeddings instead; and ∂loss/∂s⁺
+            `[num_queries, max_positives]`.
         """
         if weight is not None:
             is_negative = ops.where(weight <= 0, False, is_negative)
@@ -283,11 +285,12 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
                 weight,
                 share[:, slot : slot + 1],
             )
-            losses += loss
+            losses = losses + loss
             by_negative += slopes
             by_positive.append(positive_slope)
         if len(by_negative) != 1:
-            by_negative = [(ops.ones_like(count), sum(x * matrix for x, matrix in by_negative))]
+            products = (factor * matrix for factor, matrix in by_negative)
+            by_negative = [(ops.ones_like(count), sum(products, ops.zeros_like(scores)))]
         return losses[:, 0], *by_negative[0], ops.concatenate(by_positive, axis=1)
 
     def _of_one_positive(self, negative, positive, is_negative, count, weight, row_weight):
@@ -296,34 +299,35 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         ∂loss/∂s_j comes as a list of factors and matrices, one for each channel that the loss
         descends along.
         """
+        # A factor common to the row is kept out of the matrix.
         if weight is None:
-            # A factor common to the row is kept out of the matrix.
             scale = self.default_weight(count)
             weight_sum = scale * count
         else:
-            scale = ops.ones_like(count)
-            weight_sum = row_sum(ops.where(is_negative, weight, 0))
+            scale = row_max(ops.where(is_negative, weight, 0))
+            scale = ops.where(scale > 0, scale, 1)
+            weight = weight / scale
+            weight_sum = scale * row_sum(ops.where(is_negative, weight, 0))
             weight_sum = ops.where(weight_sum > 0, weight_sum, 1)
         row = Row(positive, count, weight_sum)
 
         channels = self.compare(negative, row)
-        totals, slopes_of = zip(
-            *(total_of(channel, is_negative, weight, scale) for channel in channels), strict=True
-        )
+        sums = [summed(channel, is_negative, weight, scale) for channel in channels]
+        totals = tuple(total for total, _ in sums)
         value, slopes, positive_slope = self.aggregate(totals, row)
 
         def weighed(x):
             return ops.where(row_weight != 0, row_weight * x, 0)
 
         by_negative, by_positive = [], weighed(positive_slope)
-        for channel, slopes_of_total, slope in zip(channels, slopes_of, slopes, strict=True):
+        for channel, (_, slopes_in_x), slope in zip(channels, sums, slopes, strict=True):
             if slope is None:
                 continue
-            factor, matrix = slopes_of_total()
-            factor *= weighed(slope)
+            factor, matrix = slopes_in_x()
+            factor = factor * weighed(slope)
             by_negative.append((channel.slope * factor, matrix))
             if channel.positive_slope is not None:
-                by_positive += channel.positive_slope * factor * row_sum(matrix)
+                by_positive = by_positive + channel.positive_slope * factor * row_sum(matrix)
         return weighed(value), by_negative, by_positive
 
 

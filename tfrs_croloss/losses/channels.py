@@ -29,14 +29,14 @@ class Channel(NamedTuple):
     positive_slope: Any = None
 
 
-def total_of(channel, is_negative, weight, scale):
+def summed(channel, is_negative, weight, scale):
     """Sums a channel over the negatives of each row.
 
     Args:
         channel: A `Channel`.
         is_negative: Bool `[num_queries, num_candidates]`.
-        weight: v_j, of a shape that broadcasts, or None.
-        scale: A factor of the row, `[num_queries, 1]`.
+        weight: v_j up to a factor of the row, of a shape that broadcasts; None for 1.
+        scale: That factor, `[num_queries, 1]`.
 
     Returns:
         The total, `[num_queries, 1]`, and a function to its slopes in x_j: a factor of the row,
@@ -44,9 +44,9 @@ def total_of(channel, is_negative, weight, scale):
         multiplying them is a pass over the matrix that few need.
     """
     kernel, x = channel.kernel, channel.x
+    if not kernel.takes_minus_infinity:
+        x = ops.where(is_negative, x, 0)
 
-    # After the kernel, whatever it makes of a masked score: where scores were masked before, XLA
-    # would write them out as a matrix of its own.
     def of_negatives(values):
         return ops.where(is_negative, values, 0)
 
@@ -55,18 +55,15 @@ def total_of(channel, is_negative, weight, scale):
         if weight is not None:
             values = values + ops.log(ops.where(weight > 0, weight, 1))
         largest = row_max(ops.where(is_negative, values, LOG_OF_NOTHING))
-        terms = of_negatives(ops.exp(values - largest))
+        # Masked before the exponential too: it would be inf, and its derivative NaN.
+        terms = of_negatives(ops.exp(ops.where(is_negative, values - largest, 0)))
         total = row_sum(terms)
         # At least the 1 of the largest, unless the row has no negatives.
         total = ops.where(total == 0, 1, total)
-
-        def slopes():
-            derivative = kernel.log_derivative(x)
-            # What the kernel says of a masked score may be NaN.
-            is_number = isinstance(derivative, int | float)
-            return 1 / total, terms * (derivative if is_number else of_negatives(derivative))
-
-        return ops.log(scale) + largest + ops.log(total), slopes
+        return (
+            ops.log(scale) + largest + ops.log(total),
+            lambda: (1 / total, terms * kernel.log_derivative(x)),
+        )
 
     def weighed(values):
         return of_negatives(values if weight is None else weight * values)

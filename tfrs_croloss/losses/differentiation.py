@@ -1,7 +1,11 @@
 """Derivatives across backends, which `keras.ops` can attach but not take."""
 
+import contextvars
+
 import keras
 from keras import ops
+
+_IS_FUSED = contextvars.ContextVar("is_fused", default=False)
 
 
 def with_gradient(function, inputs, constants=(), once=False):
@@ -70,14 +74,9 @@ def _refuse_second_derivative():
         )
 
 
-def is_compiled():
-    """Whether operations are compiled, many in one pass, rather than run one by one as called."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.inside_function()
-    # JAX compiles what is under `jax.jit`.
-    return keras.backend.backend() == "jax"
+def is_fused():
+    """Whether XLA makes one pass over memory of many operations."""
+    return keras.backend.backend() == "jax" or _IS_FUSED.get()
 
 
 def compiled(function, is_wanted):
@@ -85,11 +84,21 @@ def compiled(function, is_wanted):
 
     JAX compiles what is under `jax.jit` anyway. An eager call stays as it is.
     """
-    if not (is_wanted and is_compiled() and keras.backend.backend() == "tensorflow"):
+    if not is_wanted or keras.backend.backend() != "tensorflow":
         return function
     import tensorflow as tf
 
-    return tf.function(function, jit_compile=True, autograph=False)
+    if not tf.inside_function():
+        return function
+
+    def traced(*args, **kwargs):
+        token = _IS_FUSED.set(True)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _IS_FUSED.reset(token)
+
+    return tf.function(traced, jit_compile=True, autograph=False)
 
 
 def derivative(function, x):

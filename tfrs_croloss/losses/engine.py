@@ -223,7 +223,7 @@ class _Engine:
 
         def pullback(upstream):
             *embeddings, row_weight = tensors[:4]
-            row_weight *= ops.expand_dims(upstream, axis=1)
+            row_weight = row_weight * ops.expand_dims(upstream, axis=1)
             return self._over_blocks(*embeddings, row_weight, *tensors[4:])[1]
 
         return losses, pullback

@@ -15,7 +15,7 @@ from keras import ops
 
 from tfrs_croloss.losses import registration
 from tfrs_croloss.losses.arguments import check_non_negative, check_number, check_positive
-from tfrs_croloss.losses.differentiation import derivative, is_compiled
+from tfrs_croloss.losses.differentiation import derivative, is_fused
 from tfrs_croloss.losses.registration import register
 
 
@@ -36,6 +36,10 @@ class Kernel(abc.ABC):
     >>> round(float(CROLoss(SquaredHinge())([[1, 0]], [[0.7, 0.2]])), 4)  # ln(1 + .5²)
     0.2231
     """
+
+    # What x is at a masked score. There a kernel that does not take it is given 0, at the price of
+    # a pass over the matrix.
+    takes_minus_infinity = False
 
     @abc.abstractmethod
     def __call__(self, x):
@@ -108,6 +112,8 @@ class Exponential(LogKernel):
     0.5544
     """
 
+    takes_minus_infinity = True
+
     def log(self, x):
         return x
 
@@ -125,10 +131,13 @@ class Softplus(Kernel):
     0.6931
     """
 
+    takes_minus_infinity = True
+
     def __call__(self, x):
-        if not is_compiled():
-            return ops.softplus(x)
-        return ops.relu(x) + _log_of_one_plus(ops.exp(-ops.absolute(x)))
+        # At 0 both count as above, so that a second derivative is right there too.
+        above, size = ops.where(x < 0, 0, x), ops.where(x < 0, -x, x)
+        log_of_one_plus = _log_of_one_plus if is_fused() else ops.log1p
+        return above + log_of_one_plus(ops.exp(-size))
 
     def derivative(self, x):
         return ops.sigmoid(x)
@@ -150,6 +159,8 @@ class Hinge(Kernel):
     >>> float(Hinge(margin=2.0)(-1.5))
     0.5
     """
+
+    takes_minus_infinity = True
 
     def __init__(self, margin=0.5):
         self.margin = check_number("margin", margin)
@@ -184,6 +195,8 @@ class MultiHinge(Kernel):
     >>> round(float(MultiHinge()(2.0)), 4)  # .1 · 7 + 2
     2.7
     """
+
+    takes_minus_infinity = True
 
     def __init__(self, margins=(-5.0, 0.0), weights=(0.1, 1.0)):
         if not (isinstance(margins, Iterable) and isinstance(weights, Iterable)):
@@ -226,6 +239,8 @@ class Sigmoid(Kernel):
     0.5
     """
 
+    takes_minus_infinity = True
+
     def __call__(self, x):
         return ops.sigmoid(x)
 
@@ -252,6 +267,8 @@ class SplitSigmoid(Kernel):
     >>> [round(float(SplitSigmoid()(x)), 4) for x in (-2.0, 2.0)]  # σ(-2), σ(1)
     [0.1192, 0.7311]
     """
+
+    takes_minus_infinity = True
 
     def __init__(self, below=1.0, above=0.5):
         self.below = check_positive("below", below)
@@ -290,6 +307,8 @@ class SigmoidHinge(Kernel):
     [0.1192, 0.6]
     """
 
+    takes_minus_infinity = True
+
     def __init__(self, slope=0.05):
         self.slope = check_non_negative("slope", slope)
 
@@ -316,6 +335,8 @@ class Step(Kernel):
     >>> round(float(loss([[1, 0, 0]], [[0.5, 0.8, 0.2]])), 4)  # ln 2: the positive ranks second
     0.6931
     """
+
+    takes_minus_infinity = True
 
     def __call__(self, x):
         # A NaN must not count as below.
