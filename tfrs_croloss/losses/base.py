@@ -305,7 +305,8 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             weight_sum = scale * count
         else:
             scale = row_max(ops.where(is_negative, weight, 0))
-            scale = ops.where(scale > 0, scale, 1)
+            # XLA may multiply by the reciprocal, which must not underflow.
+            scale = ops.where(scale > 0, ops.where(scale < 1e36, scale, 1e36), 1)
             weight = weight / scale
             weight_sum = scale * row_sum(ops.where(is_negative, weight, 0))
             weight_sum = ops.where(weight_sum > 0, weight_sum, 1)
