@@ -103,33 +103,36 @@ class ScaNNIndex(Index):
             positions[rows], scores[rows] = self._search_block(queries[rows], k, exclude[rows])
         return Neighbors(positions, scores)
 
-    def search_sizes(self, k, over_fetch, every_leaf=False):
+    def search_sizes(self, k, over_fetch, every_leaf=False, minimum=min, maximum=max):
         """How much to ask of ScaNN so that `k` candidates stay after `over_fetch` are filtered.
 
         Args:
             k: int. Candidates wanted.
             over_fetch: int. The most candidates that a query of the batch excludes.
             every_leaf: bool. Whether to visit all leaves.
+            minimum: of two sizes; `tf.minimum` if they are tensors.
+            maximum: likewise.
 
         Returns:
             ints: candidates to fetch, to score exactly, and leaves to visit.
         """
-        num_fetched = min(k + over_fetch, self.num_candidates)
-        num_reordered = max(self.reorder_factor * num_fetched, _MIN_REORDERED)
+        # ScaNN wants one at least.
+        num_fetched = maximum(minimum(k + over_fetch, self.num_candidates), 1)
+        num_reordered = maximum(self.reorder_factor * num_fetched, _MIN_REORDERED)
         # Exclusions use up the leaves nearest to a query, where its history lies, so what is wanted
-        # instead lies in leaves further away.
-        leaves_used_up = over_fetch * self.num_leaves / self.num_candidates
-        num_leaves = self.num_leaves_to_search + math.ceil(_SPREAD * leaves_used_up)
+        # instead lies in leaves further away: `_SPREAD` times as many, rounded up.
+        leaves_used_up = -(-_SPREAD * over_fetch * self.num_leaves // self.num_candidates)
+        num_leaves = minimum(self.num_leaves_to_search + leaves_used_up, self.num_leaves)
         return (
-            int(num_fetched),
-            int(min(num_reordered, self.num_candidates)),
-            int(self.num_leaves if every_leaf else min(num_leaves, self.num_leaves)),
+            num_fetched,
+            minimum(num_reordered, self.num_candidates),
+            self.num_leaves if every_leaf else num_leaves,
         )
 
     def _search_block(self, queries, k, exclude):
         """Searches so that no query lacks a candidate it could have had."""
         num_excluded = np.diff(exclude.indptr)
-        sizes = self.search_sizes(k, num_excluded.max())
+        sizes = self.search_sizes(k, int(num_excluded.max()))
         found = self._search_leaves(queries, k, exclude, sizes)
         if sizes[-1] == self.num_leaves:
             return found
@@ -137,7 +140,7 @@ class ScaNNIndex(Index):
         num_expected = np.minimum(k, self.num_candidates - num_excluded)
         short = np.count_nonzero(found.positions >= 0, axis=1) < num_expected
         if short.any():
-            sizes = self.search_sizes(k, num_excluded[short].max(), every_leaf=True)
+            sizes = self.search_sizes(k, int(num_excluded[short].max()), every_leaf=True)
             again = self._search_leaves(queries[short], k, exclude[short], sizes)
             found.positions[short], found.scores[short] = again
         return found
