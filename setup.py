@@ -20,6 +20,7 @@ EXTRAS = {
         "tensorflow~=2.20.0",
         "tf-keras~=2.20.0",
         "tensorflow-recommenders>=0.7.7,<0.8",
+        "tensorflow-serving-api~=2.20.0",  # warm-up requests of an export
         "pandas>=3,<4",
         "pyarrow",
         "scipy>=1.15",

@@ -67,6 +67,7 @@ def export(
     index: Literal["exact", "scann"] = "exact",
     k: int = 100,
     output: str | None = None,
+    version: int | None = None,
 ):
     """Exports a trained run as a SavedModel: user ids in, item ids and scores out.
 
@@ -75,14 +76,15 @@ def export(
     Args:
         run: Folder of the run.
         index: exact runs in an unmodified TensorFlow Serving; scann needs ScaNN's op there.
-        k: Items to return.
-        output: Folder to write, or of an older SavedModel to replace; <run>/export by default.
+        k: Items to return where a request does not say.
+        output: Folder of the versions, each a SavedModel; <run>/export by default.
+        version: Number of this one, to replace it if it is there; by default the next.
     """
     from pipelines.training import export_run
 
-    path = export_run(run, index, k, output)
+    path = export_run(run, index, k, output, version)
     print(f"SavedModel: {path}")
-    print(f"Next: python -m pipelines recommend --model {path} --users ID ...")
+    print(f"Next: python -m pipelines recommend --model {path.parent} --users ID ...")
 
 
 def recommend(
@@ -96,9 +98,9 @@ def recommend(
     """Asks an exported model for items, with nothing but TensorFlow.
 
     Args:
-        model: Folder of the SavedModel.
+        model: Folder of the SavedModel, or of its versions, of which the latest is asked.
         users: User ids.
-        k: Items a user; at most what was exported.
+        k: Items a user.
         histories: JSON file from user id to item ids, oldest first, for a model with a history
             tower; users who are not in it get what the model knows of them.
         titles: JSON file from item id to title.

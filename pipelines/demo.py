@@ -71,7 +71,7 @@ def demo(name, seeds, runs):
         f"Done in {time.perf_counter() - started:.0f} s. In {folder}/:\n"
         "  results.json, recall.png   the table, and Recall@N against N\n"
         "  <loss>-<seed>/             each run: config, history, metrics, checkpoints\n"
-        "  export/                    the SavedModel\n\n"
+        "  export/                    the SavedModel, by version\n\n"
         "On your own interactions (.csv, .tsv, .parquet; `train --help` has all options):\n"
         "  .venv/bin/python -m pipelines train --train FILE --user COLUMN --item COLUMN "
         "--time COLUMN --name mine\n"

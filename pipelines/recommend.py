@@ -15,7 +15,7 @@ def recommend(path, users, k=10, histories=None, titles=None, seen=None):
     """Prints the top k items of each user, beside what they have seen if told.
 
     Args:
-        path: Folder of the SavedModel.
+        path: Folder of the SavedModel, or of its versions, of which the latest is asked.
         users: User ids, as strings.
         k: Items a user.
         histories: JSON file from user id to item ids, for a model with a history tower.
@@ -32,11 +32,12 @@ def recommend(path, users, k=10, histories=None, titles=None, seen=None):
         _read_json(seen, list),
         _read_json(histories, list),
     )
-    items = ask(path, users, [histories.get(user, []) for user in users] if histories else None)
+    rows = [histories.get(user, []) for user in users] if histories else None
+    items = ask(path, users, k, rows)
     console = Console(markup=False)  # brackets in titles are brackets
     for user, found in zip(users, items, strict=True):
         table = Table(title=Text(f"User {user}"), title_justify="left", box=box.SIMPLE_HEAD)
-        columns = {f"top {k}": found[:k]}
+        columns = {f"top {k}": found}
         if user in seen:
             columns["has seen, last first"] = seen[user][::-1][:k]
         for header in columns:
@@ -47,15 +48,16 @@ def recommend(path, users, k=10, histories=None, titles=None, seen=None):
         console.print(table)
 
 
-def ask(path, users, histories=None):
+def ask(path, users, k, histories=None):
     """The items of each user, best first, as lists of strings.
 
     Args:
-        path: Folder of the SavedModel.
+        path: Folder of the SavedModel, or of its versions, of which the latest is asked.
         users: User ids, as strings.
+        k: Items a user.
         histories: A list of item ids for each user, for a model with a history tower.
     """
-    model = _load(str(path))
+    model = _load(_latest(path))
     serve = model.signatures["serving_default"]
     inputs = serve.structured_input_signature[1]
     features = {"user_ids": _ids(users, inputs["user_ids"].dtype, "user")}
@@ -66,11 +68,20 @@ def ask(path, users, histories=None):
         features["history"] = tf.ragged.stack(rows).to_tensor(padding)
     elif histories:
         raise ValueError("--histories: the model has no history tower")
-    found = serve(**features)
+    nothing = tf.zeros([1, 0], inputs["exclude"].dtype)
+    found = serve(**features, k=tf.constant(k), exclude=nothing)
     return [
         [_text(item) for item, score in zip(*row, strict=True) if score > -float("inf")]
         for row in zip(found["item_ids"].numpy(), found["scores"].numpy(), strict=True)
     ]
+
+
+def _latest(path):
+    """The largest version in a folder, as TensorFlow Serving would load; or the folder itself."""
+    path = Path(path)
+    names = [folder.name for folder in path.iterdir()] if path.is_dir() else []
+    versions = [int(name) for name in names if re.fullmatch("[0-9]+", name)]
+    return str(path / str(max(versions))) if versions else str(path)
 
 
 def _load(path):

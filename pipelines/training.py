@@ -118,20 +118,19 @@ def open_run(folder):
     return run, config, data, model
 
 
-def export_run(folder, index="exact", k=100, output=None):
+def export_run(folder, index="exact", k=100, output=None, version=None):
     """Exports a complete run's best model; returns the folder of the SavedModel."""
     run, config, data, model = open_run(folder)
-    path = output or run.export
-    export_model(
+    return export_model(
         model,
         data,
-        path,
+        output or run.export,
         k=k,
         history_length=config.history_length_of_tower,
         seen=seen_items(config, data),
         search=index,
+        version=version,
     )
-    return path
 
 
 def seen_items(config, data):

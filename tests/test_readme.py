@@ -69,4 +69,4 @@ def test_the_one_line_and_the_library(folder):
     python(folder, "-c", one_line + task)
     out = python(folder, "-c", one_line + library)
     assert "recall@100" in out
-    assert (folder / "export" / "saved_model.pb").exists()
+    assert (folder / "export" / "1" / "saved_model.pb").exists()

@@ -62,7 +62,7 @@ def test_export_and_recommend(run, tmp_path, capsys):
     found = ExactIndex(trained.candidate_embeddings()).search(queries, 10, seen_items(config, data))
     expected = data.items.decode(found.positions).astype(str).tolist()
     users = data.users.ids.tolist()
-    assert ask(model, users) == expected
+    assert ask(model, users, 10) == expected
     titles.write_text(json.dumps({expected[0][0]: "The First"}))
     seen.write_text(json.dumps({users[0]: ["1003", "1001"]}))
     capsys.readouterr()
@@ -101,7 +101,7 @@ def test_a_history_tower_from_training_to_recommendations(train_options, tmp_pat
     history.write_text(json.dumps({"new user": ["1001", "1003", "1005"]}))
     model = str(tmp_path / "h" / "export")
     main(["recommend", "--model", model, "--users", "new user", "--histories", str(history)])
-    (items,) = ask(model, ["new user"], [["1001", "1003", "1005"]])
+    (items,) = ask(model, ["new user"], 100, [["1001", "1003", "1005"]])
     assert np.mean([int(item) % 2 for item in items[:10]]) > 0.8  # of the camp of the history
     assert not {"1001", "1003", "1005"} & set(items)
 

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import tensorflow_recommenders as tfrs
 import tf_keras
 
@@ -29,12 +30,28 @@ CLIENT = """
 import json, sys
 import tensorflow as tf
 {imports}
+from tensorflow.core.protobuf import saved_model_pb2
 model = tf.saved_model.load(sys.argv[1])
-serve = model.signatures["serving_default"]
-specs = serve.structured_input_signature[1]
+content = open(sys.argv[1] + "/saved_model.pb", "rb").read()
+(graph,) = saved_model_pb2.SavedModel.FromString(content).meta_graphs
+def as_bytes(x):
+    if isinstance(x, list):
+        return [as_bytes(y) for y in x]
+    return x.encode("utf-8", "surrogateescape") if isinstance(x, str) else x
 for line in sys.stdin:
-    inputs = {{k: tf.constant(v, specs[k].dtype) for k, v in json.loads(line).items()}}
-    found = serve(**inputs)
+    request = json.loads(line)
+    name = request.pop("signature", "serving_default")
+    serve = model.signatures[name]
+    # As TensorFlow Serving does, which needs no value where the signature has one.
+    defaults = graph.signature_def[name].defaults
+    inputs = {{k: tf.constant(tf.make_ndarray(v)) for k, v in defaults.items()}}
+    specs = serve.structured_input_signature[1]
+    try:
+        inputs |= {{k: tf.constant(as_bytes(v), specs[k].dtype) for k, v in request.items()}}
+        found = serve(**inputs)
+    except tf.errors.InvalidArgumentError as error:
+        print(json.dumps({{"error": error.message}}))
+        continue
     ids = found["item_ids"].numpy()
     ids = ids.astype(str) if ids.dtype == object else ids
     print(json.dumps({{"item_ids": ids.tolist(), "scores": found["scores"].numpy().tolist()}}))
@@ -46,7 +63,7 @@ assert not forbidden & sys.modules.keys(), forbidden & sys.modules.keys()
 def ask(path, *requests, imports=""):
     """What a process with TensorFlow alone gets for each request, as arrays."""
     done = subprocess.run(
-        [sys.executable, "-c", CLIENT.format(imports=imports), str(path)],
+        [sys.executable, "-c", CLIENT.format(imports=imports), str(path / "1")],
         input="\n".join(map(json.dumps, requests)),
         env={**os.environ, "PYTHONPATH": "", "TF_USE_LEGACY_KERAS": ""},
         cwd=path,
@@ -162,6 +179,112 @@ def test_query_features_of_the_users_own(tmp_path):
     assert (answer["item_ids"] == 10).any()
 
 
+def test_k_and_exclusions_are_inputs(data, tmp_path):
+    model = model_of(data, "id")
+    export_model(model, data, tmp_path / "model", k=K)
+    users = data.users.ids.tolist()[:3]
+    padding = data.items.padding
+    queries = model.query_embeddings({"user": np.arange(3)})
+    everything, _ = exact(data, model, queries, data.train[:3])
+    for_all = everything[0, :2].tolist()
+    own = [[padding, *row] for row in everything[:, [4, 0]].tolist()]
+    unknown = "no such item" if isinstance(padding, str) else -77
+    few, all_items, none, without, without_own, without_unknown = ask(
+        tmp_path / "model",
+        {"user_ids": users, "k": 3},
+        {"user_ids": users, "k": 10**9},
+        {"user_ids": users, "k": 0},
+        {"user_ids": users, "exclude": [for_all]},
+        {"user_ids": users, "exclude": own},
+        {"user_ids": users, "exclude": [[unknown, padding]]},
+    )
+    np.testing.assert_array_equal(few["item_ids"], everything[:, :3])
+    assert all_items["item_ids"].shape == (3, len(data.items))
+    assert none["item_ids"].shape == none["scores"].shape == (3, 0)
+    np.testing.assert_array_equal(without_unknown["item_ids"], everything)
+    seen = data.train[:3].toarray()
+    for answer, rows in ((without, [for_all] * 3), (without_own, [row[1:] for row in own])):
+        excluded = seen.copy()
+        for row, items in zip(excluded, rows, strict=True):
+            row[data.items.encode(np.array(items))] = 1
+        ids, scores = exact(data, model, queries, scipy.sparse.csr_array(excluded))
+        np.testing.assert_array_equal(answer["item_ids"], ids)
+        np.testing.assert_allclose(answer["scores"], scores, rtol=1e-5)
+
+
+def test_embeddings_and_histories_of_no_known_user(data, tmp_path):
+    model = model_of(data, "history")
+    export_model(model, data, tmp_path / "model", k=K, history_length=LENGTH)
+    positions = np.array([[11, 500, 77], [3, 9, 12]])
+    queries = model.query_embeddings({"history": positions})
+    by_history, by_embedding, empty = ask(
+        tmp_path / "model",
+        {"signature": "by_history", "history": data.items.decode(positions).tolist()},
+        {"signature": "by_embedding", "queries": queries.tolist()},
+        {"signature": "by_history", "history": [[data.items.padding]]},
+    )
+    seen = scipy.sparse.lil_array((2, len(data.items)))
+    for row, items in enumerate(positions):
+        seen[row, items] = 1
+    ids, scores = exact(data, model, queries, seen.tocsr())
+    np.testing.assert_array_equal(by_history["item_ids"], ids)
+    np.testing.assert_allclose(by_history["scores"], scores, rtol=1e-4)
+    ids, _ = exact(data, model, queries, None)
+    np.testing.assert_array_equal(by_embedding["item_ids"], ids)
+    everyone = model.query_embeddings({"history": data.histories(LENGTH)})
+    ids, _ = exact(data, model, everyone.mean(axis=0, keepdims=True), None)
+    np.testing.assert_array_equal(empty["item_ids"], ids)
+
+
+def test_what_makes_no_sense_has_an_answer_or_an_error(data, tmp_path):
+    """All in one process, which lives on."""
+    model = model_of(data, "id")
+    export_model(model, data, tmp_path / "model", k=K)
+    user = data.users.ids.tolist()[0]
+    odd = ["", "x" * 10**6, "\udc80"] if isinstance(user, str) else [-1, 2**62, -(2**62)]
+    query = [[float("nan")] * DIM]
+    *errors, empty, unknown, last = ask(
+        tmp_path / "model",
+        {"user_ids": [user], "k": -1},
+        {"signature": "by_embedding", "queries": query},
+        {"user_ids": [user] * 3, "exclude": [[data.items.padding]] * 2},
+        {"user_ids": []},
+        {"user_ids": odd},
+        {"user_ids": [user]},
+    )
+    for error, message in zip(errors, ("`k` must be >= 0", "`queries`", "shape"), strict=True):
+        assert message in str(error["error"])
+    assert len(empty["item_ids"]) == 0
+    mean = model.query_embeddings({"user": np.arange(len(data.users))}).mean(axis=0, keepdims=True)
+    ids, _ = exact(data, model, mean, None)
+    np.testing.assert_array_equal(unknown["item_ids"], np.tile(ids, [3, 1]))
+    assert last["item_ids"].shape == (1, K)
+
+
+@pytest.mark.parametrize("tower", ["id", "history"])
+def test_warm_up_requests_fit_the_signatures(data, tmp_path, tower):
+    import tensorflow as tf
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    length = LENGTH if tower == "history" else 0
+    folder = export_model(
+        model_of(data, tower), data, tmp_path / "movies", k=K, history_length=length
+    )
+    model = tf.saved_model.load(str(folder))
+    path = folder / "assets.extra" / "tf_serving_warmup_requests"
+    served = set()
+    for record in tf.data.TFRecordDataset(str(path)):
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        request = log.predict_log.request
+        assert request.model_spec.name == "movies"
+        name = request.model_spec.signature_name
+        inputs = {k: tf.constant(tf.make_ndarray(v)) for k, v in request.inputs.items()}
+        found = model.signatures[name](k=tf.constant(2), **inputs)
+        served.add((name, found["item_ids"].shape[0]))
+    names = ["serving_default", "by_embedding", "by_history"][: 3 if length else 2]
+    assert served == {(name, batch) for name in names for batch in (1, 32)}
+
+
 def test_scann_on_request(data, tmp_path):
     model = model_of(data, "id")
     export_model(model, data, tmp_path / "model", k=K, search="scann")
@@ -183,8 +306,9 @@ def test_fewer_than_k_unseen(tmp_path):
     data = encode(Split(frame, frame[:0], frame[:0]))
     export_model(model_of(data, "id"), data, tmp_path / "model", k=K)
     (answer,) = ask(tmp_path / "model", {"user_ids": [1, 2]})
-    assert answer["item_ids"].tolist()[0] == [9] + [-1] * (K - 1)
-    assert sorted(answer["item_ids"].tolist()[1]) == [-1] * (K - 2) + [7, 8]
+    # k, K here, is at most the number of items.
+    assert answer["item_ids"].tolist()[0] == [9, -1, -1]
+    assert sorted(answer["item_ids"].tolist()[1]) == [-1, 7, 8]
     assert (np.isinf(answer["scores"]) == (answer["item_ids"] == -1)).all()
 
 
@@ -196,7 +320,7 @@ def test_only_ops_of_tensorflow_itself(tmp_path):
     data = encode(Split(frame, frame[:0], frame[:0]))
     export_model(model_of(data, "history"), data, tmp_path / "model", history_length=2)
     saved = saved_model_pb2.SavedModel.FromString(
-        (tmp_path / "model" / "saved_model.pb").read_bytes()
+        (tmp_path / "model" / "1" / "saved_model.pb").read_bytes()
     )
     graph = saved.meta_graphs[0].graph_def
     nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
@@ -214,7 +338,7 @@ def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
     data = encode(Split(frame, frame[:0], frame[:0]))
     model = model_of(data, "id")
     export_model(model, data, tmp_path / "model", k=1)
-    before = (tmp_path / "model" / "saved_model.pb").read_bytes()
+    before = (tmp_path / "model" / "1" / "saved_model.pb").read_bytes()
     save = tf.saved_model.save
 
     def disk_full(module, folder, **kwargs):
@@ -222,13 +346,17 @@ def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(tf.saved_model, "save", disk_full)
-    with pytest.raises(OSError, match="No space left"):
-        export_model(model, data, tmp_path / "model", k=2)
-    assert (tmp_path / "model" / "saved_model.pb").read_bytes() == before
-    assert os.listdir(tmp_path) == ["model"]
+    for version in (1, None):
+        with pytest.raises(OSError, match="No space left"):
+            export_model(model, data, tmp_path / "model", k=2, version=version)
+        assert (tmp_path / "model" / "1" / "saved_model.pb").read_bytes() == before
+        assert os.listdir(tmp_path / "model") == ["1"]
     monkeypatch.setattr(tf.saved_model, "save", save)
-    export_model(model, data, tmp_path / "model", k=2)
-    assert os.listdir(tmp_path) == ["model"]
+    for version, expected in ((1, "1"), (None, "2"), (10, "10"), (None, "11")):
+        folder = export_model(model, data, tmp_path / "model", k=2, version=version)
+        assert folder == tmp_path / "model" / expected
+    assert sorted(os.listdir(tmp_path / "model")) == ["1", "10", "11", "2"]
+    assert (tmp_path / "model" / "1" / "saved_model.pb").read_bytes() != before
 
 
 def test_wrong_arguments_are_named(tmp_path):
@@ -237,11 +365,13 @@ def test_wrong_arguments_are_named(tmp_path):
     more = encode(Split(frame, frame[:0], frame[:0]), more_items=["9"])
     with pytest.raises(ValueError, match="`model` has 2 items, `data` has 3"):
         export_model(model_of(data, "id"), more, tmp_path / "model")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("precious")
-    with pytest.raises(ValueError, match="mine holds something else than a SavedModel"):
-        export_model(model_of(data, "id"), data, tmp_path / "mine")
-    assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
+    (tmp_path / "mine" / "7").mkdir(parents=True)
+    (tmp_path / "mine" / "7" / "thesis.txt").write_text("precious")
+    with pytest.raises(ValueError, match="7 holds something else than a SavedModel"):
+        export_model(model_of(data, "id"), data, tmp_path / "mine", version=7)
+    assert (tmp_path / "mine" / "7" / "thesis.txt").read_text() == "precious"
+    with pytest.raises(ValueError, match="`version` must be a positive integer. Received: 0"):
+        export_model(model_of(data, "id"), data, tmp_path / "mine", version=0)
     with pytest.raises(ValueError, match="`k` must be positive. Received: 0"):
         export_model(None, None, tmp_path, k=0)
     with pytest.raises(ValueError, match="`search` must be one of exact, scann. Received: 'fast'"):

@@ -5,22 +5,32 @@ import math
 import numpy as np
 
 from tfrs_croloss.index.base import Index, Neighbors
+from tfrs_croloss.index.exact import ExactIndex
 from tfrs_croloss.index.membership import contains
-from tfrs_croloss.index.validation import positive_int
+from tfrs_croloss.index.tuning import least, measured_recall
+from tfrs_croloss.index.validation import as_embeddings, positive_int
 
 # Below this, hashing has nothing to gain: ScaNN scores such a catalogue faster than it hashes it.
 _MIN_HASHED_CANDIDATES = 1_000
 # Below this, a tree costs recall and saves little: ScaNN's own guide starts partitioning here.
 _MIN_TREE_CANDIDATES = 20_000
 # Hashing orders the first few candidates worst, so short lists are re-ordered from more of them.
-_MIN_REORDERED = 500
-# A history seldom fills whole leaves: it is taken to be spread over this many times as many.
-# With 4, a query that excludes its 1,000 best of 25,000 still finds 99% of the next 50.
-_SPREAD = 4
+_MIN_REORDERED = 300
+# Where there is no tree, to score more candidates exactly costs next to nothing.
+_REORDER_FACTOR = 6
+# What recall is measured on: enough queries for a standard deviation below .002 at a recall of .99.
+_NUM_SAMPLES = 256
+_SAMPLED_TOP = 100
+# A history seldom fills whole leaves: it is taken to be spread over this many times as many. With
+# 8, a query that excludes its 1,000 best of 25,000 finds the next 50 as well as one without.
+_SPREAD = 8
 
 
 class ScaNNIndex(Index):
-    """Finds nearly all of the best candidates without scoring every one.
+    """Finds as many of the best candidates as wanted without scoring every one.
+
+    How far it searches is chosen when it is built: the fewest leaves and candidates scored exactly
+    that find `target_recall` of the 100 best of a sample of queries.
 
     Candidates are compared by asymmetric hashing, and the most promising are scored again with
     exact inner products, so the scores returned are exact. From 20,000 candidates on they are
@@ -38,15 +48,24 @@ class ScaNNIndex(Index):
         num_leaves: int. Leaves of the tree; 1 means no tree. By default the square root of the
             number of candidates, and 1 below 20,000 candidates.
         num_leaves_to_search: int. Leaves visited for a query without exclusions; more find more
-            and take longer. By default a fifth of the leaves.
-        reorder_factor: int. How many candidates are scored exactly for each one asked of ScaNN.
+            and take longer. By default chosen for `target_recall`.
+        reorder_factor: int. How many candidates are scored exactly for each one asked of ScaNN. By
+            default chosen likewise.
+        target_recall: float from 0 to 1. What is to be found of the best candidates.
+        sample_queries: array-like of numbers, `[num_queries, embedding_dim]`. Queries as they will
+            come, of which up to 256 are used; by default candidates are, and near each other as
+            they are they may be easier to find than what users ask for.
         block_size: int. Queries searched at once. Queries with as many exclusions share a block,
             since all of a block are given the over-fetch of its hungriest query.
 
+    Attributes:
+        measured_recall: float, or None where nothing was chosen. What it found of the sample's best
+            candidates.
+
     Raises:
         ImportError: if `scann` is missing, or was built for another TensorFlow.
-        ValueError: if `candidates` is not a matrix, is empty, or holds NaN or infinity, or if an
-            option is out of its range.
+        ValueError: if `candidates` is not a matrix, is empty, or holds NaN or infinity, if the
+            sample's queries don't fit them, or if an option is out of its range.
 
     >>> index = ScaNNIndex([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     >>> positions, scores = index.search([[2.0, 1.0]], k=2)
@@ -59,22 +78,62 @@ class ScaNNIndex(Index):
         candidates,
         num_leaves=None,
         num_leaves_to_search=None,
-        reorder_factor=6,
+        reorder_factor=None,
         block_size=512,
+        target_recall=0.99,
+        sample_queries=None,
     ):
         super().__init__(candidates)
         if num_leaves is None:
             grown = self.num_candidates >= _MIN_TREE_CANDIDATES
             num_leaves = round(math.sqrt(self.num_candidates)) if grown else 1
         self.num_leaves = _at_most("num_leaves", num_leaves, "candidates", self.num_candidates)
-        if num_leaves_to_search is None:
-            num_leaves_to_search = math.ceil(self.num_leaves / 5)
-        self.num_leaves_to_search = _at_most(
-            "num_leaves_to_search", num_leaves_to_search, "leaves", self.num_leaves
-        )
-        self.reorder_factor = positive_int("reorder_factor", reorder_factor)
+        if not 0 < target_recall <= 1:
+            raise ValueError(
+                f"`target_recall` must be above 0 and at most 1. Received: {target_recall!r}."
+            )
+        if num_leaves_to_search is not None:
+            _at_most("num_leaves_to_search", num_leaves_to_search, "leaves", self.num_leaves)
+        if reorder_factor is not None:
+            positive_int("reorder_factor", reorder_factor)
+        if sample_queries is not None:
+            sample_queries = as_embeddings(
+                "sample_queries", sample_queries, dim=self.embedding_dim
+            )
+        self.target_recall = float(target_recall)
         self.block_size = positive_int("block_size", block_size)
+        self.num_leaves_to_search = num_leaves_to_search or self.num_leaves
+        self.reorder_factor = reorder_factor or _REORDER_FACTOR
+        self.measured_recall = None
         self._searcher = self.build(_import_scann())
+        self._choose(num_leaves_to_search is None, reorder_factor is None, sample_queries)
+
+    def _choose(self, leaves, factor, queries):
+        """Sets what is to be chosen as low as the wanted recall allows."""
+        if not (leaves or factor):
+            return
+        queries = self.candidates if queries is None or not len(queries) else queries
+        rows = np.random.default_rng(0).permutation(len(queries))[:_NUM_SAMPLES]
+        queries, k = queries[rows], min(_SAMPLED_TOP, self.num_candidates)
+        kth = ExactIndex(self.candidates).search(queries, k).scores[:, -1]
+
+        def is_enough(**sizes):
+            for name, size in sizes.items():
+                setattr(self, name, size)
+            self.measured_recall = measured_recall(self, kth, queries, k)
+            return self.measured_recall >= self.target_recall
+
+        # With all candidates scored exactly there is nothing left to miss.
+        most = -(-self.num_candidates // k)
+        while factor and not is_enough() and self.reorder_factor < most:
+            self.reorder_factor = min(2 * self.reorder_factor, most)
+        if leaves:
+            enough = least(lambda n: is_enough(num_leaves_to_search=n), self.num_leaves)
+            self.num_leaves_to_search = enough
+        if factor and self.num_leaves > 1:
+            enough = least(lambda n: is_enough(reorder_factor=n), self.reorder_factor)
+            self.reorder_factor = enough
+        is_enough()
 
     def build(self, scann_ops):
         """Builds a searcher with either interface of ScaNN: of numpy, or of a TensorFlow op.
@@ -103,33 +162,36 @@ class ScaNNIndex(Index):
             positions[rows], scores[rows] = self._search_block(queries[rows], k, exclude[rows])
         return Neighbors(positions, scores)
 
-    def search_sizes(self, k, over_fetch, every_leaf=False):
+    def search_sizes(self, k, over_fetch, every_leaf=False, minimum=min, maximum=max):
         """How much to ask of ScaNN so that `k` candidates stay after `over_fetch` are filtered.
 
         Args:
             k: int. Candidates wanted.
             over_fetch: int. The most candidates that a query of the batch excludes.
             every_leaf: bool. Whether to visit all leaves.
+            minimum: of two sizes; `tf.minimum` if they are tensors.
+            maximum: likewise.
 
         Returns:
             ints: candidates to fetch, to score exactly, and leaves to visit.
         """
-        num_fetched = min(k + over_fetch, self.num_candidates)
-        num_reordered = max(self.reorder_factor * num_fetched, _MIN_REORDERED)
+        # ScaNN wants one at least.
+        num_fetched = maximum(minimum(k + over_fetch, self.num_candidates), 1)
+        num_reordered = maximum(self.reorder_factor * num_fetched, _MIN_REORDERED)
         # Exclusions use up the leaves nearest to a query, where its history lies, so what is wanted
-        # instead lies in leaves further away.
-        leaves_used_up = over_fetch * self.num_leaves / self.num_candidates
-        num_leaves = self.num_leaves_to_search + math.ceil(_SPREAD * leaves_used_up)
+        # instead lies in leaves further away: `_SPREAD` times as many, rounded up.
+        leaves_used_up = -(-_SPREAD * over_fetch * self.num_leaves // self.num_candidates)
+        num_leaves = minimum(self.num_leaves_to_search + leaves_used_up, self.num_leaves)
         return (
-            int(num_fetched),
-            int(min(num_reordered, self.num_candidates)),
-            int(self.num_leaves if every_leaf else min(num_leaves, self.num_leaves)),
+            num_fetched,
+            minimum(num_reordered, self.num_candidates),
+            self.num_leaves if every_leaf else num_leaves,
         )
 
     def _search_block(self, queries, k, exclude):
         """Searches so that no query lacks a candidate it could have had."""
         num_excluded = np.diff(exclude.indptr)
-        sizes = self.search_sizes(k, num_excluded.max())
+        sizes = self.search_sizes(k, int(num_excluded.max()))
         found = self._search_leaves(queries, k, exclude, sizes)
         if sizes[-1] == self.num_leaves:
             return found
@@ -137,7 +199,7 @@ class ScaNNIndex(Index):
         num_expected = np.minimum(k, self.num_candidates - num_excluded)
         short = np.count_nonzero(found.positions >= 0, axis=1) < num_expected
         if short.any():
-            sizes = self.search_sizes(k, num_excluded[short].max(), every_leaf=True)
+            sizes = self.search_sizes(k, int(num_excluded[short].max()), every_leaf=True)
             again = self._search_leaves(queries[short], k, exclude[short], sizes)
             found.positions[short], found.scores[short] = again
         return found

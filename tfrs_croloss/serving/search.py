@@ -11,20 +11,19 @@ class ExactSearch(tf.Module):
 
     Args:
         candidates: Embeddings `[num_candidates, dim]`.
-        k: Candidates to return; at most all.
     """
 
-    def __init__(self, candidates, k):
+    def __init__(self, candidates):
         super().__init__()
         self.candidates = tf.Variable(candidates, trainable=False)
-        self.k = min(k, len(candidates))
 
-    def __call__(self, queries, seen):
+    def __call__(self, queries, seen, k):
         """Finds the best unseen candidates.
 
         Args:
             queries: `[num_queries, dim]`.
             seen: Ragged int32 `[num_queries, None]`, positions never to return.
+            k: How many, int32 from 0 to the number of candidates.
 
         Returns:
             `positions` and `scores` `[num_queries, k]`, best first. Where fewer than k are unseen
@@ -34,7 +33,7 @@ class ExactSearch(tf.Module):
         places = tf.stack([tf.cast(seen.value_rowids(), tf.int32), seen.values], axis=1)
         masked = tf.fill([tf.shape(places)[0]], tf.constant(-np.inf))
         scores = tf.tensor_scatter_nd_update(scores, places, masked)
-        scores, positions = tf.math.top_k(scores, self.k)
+        scores, positions = tf.math.top_k(scores, k)
         return tf.where(scores == -np.inf, -1, positions), scores
 
 
@@ -43,24 +42,26 @@ class ScaNNSearch(tf.Module):
 
     Args:
         candidates: Embeddings `[num_candidates, dim]`.
-        k: Candidates to return; at most all.
-        most_seen: The most candidates that a query has seen. So many more are fetched.
     """
 
-    def __init__(self, candidates, k, most_seen):
+    def __init__(self, candidates):
         super().__init__()
-        index = ScaNNIndex(candidates)
+        self.index = ScaNNIndex(candidates)
         from scann import scann_ops
 
         self._scann_ops = scann_ops
-        self.k = min(k, len(candidates))
-        self.sizes = index.search_sizes(self.k, most_seen)
-        self.state = index.build(scann_ops).serialize_to_module()
+        self.state = self.index.build(scann_ops).serialize_to_module()
 
-    def __call__(self, queries, seen):
+    def __call__(self, queries, seen, k):
         """As `ExactSearch`, up to ScaNN's recall."""
         searcher = self._scann_ops.searcher_from_module(self.state)
-        positions, scores = searcher.search_batched(queries, *self.sizes)
+        most_seen = tf.reduce_max(tf.concat([[0], seen.row_lengths()], axis=0))
+        sizes = self.index.search_sizes(
+            tf.cast(k, tf.int64), most_seen, minimum=tf.minimum, maximum=tf.maximum
+        )
+        positions, scores = searcher.search_batched(
+            queries, *(tf.cast(size, tf.int32) for size in sizes)
+        )
         positions = tf.cast(positions, tf.int32)
         # Sorted rows, so that a binary search tells whether a candidate was seen.
         past_the_end = tf.int32.max
@@ -70,6 +71,6 @@ class ScaNNSearch(tf.Module):
         is_seen = tf.gather(seen, place, batch_dims=1) == positions
         # ScaNN pads with NaN where it finds fewer than asked for.
         scores = tf.where(is_seen | tf.math.is_nan(scores), -np.inf, scores)
-        scores, order = tf.math.top_k(scores, self.k)
+        scores, order = tf.math.top_k(scores, k)
         positions = tf.gather(positions, order, batch_dims=1)
         return tf.where(scores == -np.inf, -1, positions), scores
