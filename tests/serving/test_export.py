@@ -287,7 +287,10 @@ def test_warm_up_requests_fit_the_signatures(data, tmp_path, tower):
 
 def test_scann_on_request(data, tmp_path):
     model = model_of(data, "id")
-    export_model(model, data, tmp_path / "model", k=K, search="scann")
+    folder = export_model(model, data, tmp_path / "model", k=K, search="scann", target_recall=0.999)
+    settings = json.loads((folder / "assets.extra" / "index.json").read_text())
+    assert settings["measured_recall"] >= settings["target_recall"] == 0.999
+    assert settings["num_candidates"] == len(data.items)
     (answer,) = ask(
         tmp_path / "model", {"user_ids": data.users.ids.tolist()}, imports="import scann"
     )

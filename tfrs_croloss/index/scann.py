@@ -97,9 +97,7 @@ class ScaNNIndex(Index):
         if reorder_factor is not None:
             positive_int("reorder_factor", reorder_factor)
         if sample_queries is not None:
-            sample_queries = as_embeddings(
-                "sample_queries", sample_queries, dim=self.embedding_dim
-            )
+            sample_queries = as_embeddings("sample_queries", sample_queries, dim=self.embedding_dim)
         self.target_recall = float(target_recall)
         self.block_size = positive_int("block_size", block_size)
         self.num_leaves_to_search = num_leaves_to_search or self.num_leaves
@@ -107,6 +105,16 @@ class ScaNNIndex(Index):
         self.measured_recall = None
         self._searcher = self.build(_import_scann())
         self._choose(num_leaves_to_search is None, reorder_factor is None, sample_queries)
+
+    @property
+    def settings(self):
+        """How it searches, and the recall that was measured so: a dict of plain values."""
+        names = ("num_leaves", "num_leaves_to_search", "reorder_factor", "measured_recall")
+        return {
+            "num_candidates": self.num_candidates,
+            "target_recall": self.target_recall,
+            **{name: getattr(self, name) for name in names},
+        }
 
     def _choose(self, leaves, factor, queries):
         """Sets what is to be chosen as low as the wanted recall allows."""

@@ -1,5 +1,6 @@
 """Exporting a trained `RetrievalModel` as a SavedModel."""
 
+import json
 from pathlib import Path
 
 from tfrs_croloss._files import replaced_folder
@@ -10,7 +11,7 @@ from tfrs_croloss.serving.server import Server
 from tfrs_croloss.serving.versions import next_version
 from tfrs_croloss.serving.warm_up import write_warm_up
 
-SEARCHES = {"exact": ExactSearch, "scann": ScaNNSearch}
+SEARCHES = ("exact", "scann")
 
 
 def export_model(
@@ -23,6 +24,7 @@ def export_model(
     search="exact",
     query=None,
     version=None,
+    target_recall=0.99,
 ):
     """Writes a SavedModel that answers with the top items, as TensorFlow Serving wants it.
 
@@ -61,6 +63,8 @@ def export_model(
         search: `"exact"`, or `"scann"`, whose op must be loaded (`import scann`) with the model.
         query: Features of all users as the query tower takes them, a dict of arrays with a row a
             user; for a tower of your own. By default `data.queries(history_length)`.
+        target_recall: What ScaNN is to find of the best items, measured on users' queries. What
+            it chose for that stands in `assets.extra/index.json`.
         version: A positive integer; one more than the largest there by default. A version that is
             there is replaced.
 
@@ -106,14 +110,14 @@ def export_model(
     folder = Path(path) / str(version)
     if folder.exists() and not (folder / "saved_model.pb").exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} holds something else than a SavedModel: choose another folder")
-    server = Server(
-        model,
-        data,
-        SEARCHES[search](model.candidate_embeddings()),
-        history_length,
-        data.train if seen is None else seen,
-        data.queries(history_length) if query is None else query,
-    )
+    candidates = model.candidate_embeddings()
+    queries = model.query_embeddings(data.queries(history_length) if query is None else query)
+    if search == "exact":
+        index = ExactSearch(candidates)
+    else:
+        index = ScaNNSearch(candidates, queries, target_recall)
+    seen = data.train if seen is None else seen
+    server = Server(model, data, index, queries, history_length, seen)
     signatures = server.signatures(k)
     options = tf.saved_model.SaveOptions(
         namespace_whitelist=["Scann"] if search == "scann" else None
@@ -122,6 +126,9 @@ def export_model(
         try:
             tf.saved_model.save(server, str(temporary), signatures=signatures, options=options)
             write_warm_up(temporary, Path(path).name, signatures)
+            if search == "scann":
+                settings = json.dumps(index.settings, indent=1)
+                (temporary / "assets.extra" / "index.json").write_text(settings + "\n")
         except tf.errors.OpError as error:
             raise OSError(f"could not write to {folder}: {error.message}") from error
     return folder

@@ -42,23 +42,24 @@ class ScaNNSearch(tf.Module):
 
     Args:
         candidates: Embeddings `[num_candidates, dim]`.
+        queries: Embeddings `[num_queries, dim]` on which the index measures its recall.
+        target_recall: What it is to find of the best candidates.
     """
 
-    def __init__(self, candidates):
+    def __init__(self, candidates, queries, target_recall):
         super().__init__()
-        self.index = ScaNNIndex(candidates)
+        index = ScaNNIndex(candidates, sample_queries=queries, target_recall=target_recall)
+        self.settings, self.sizes = index.settings, index.search_sizes
         from scann import scann_ops
 
         self._scann_ops = scann_ops
-        self.state = self.index.build(scann_ops).serialize_to_module()
+        self.state = index.build(scann_ops).serialize_to_module()
 
     def __call__(self, queries, seen, k):
         """As `ExactSearch`, up to ScaNN's recall."""
         searcher = self._scann_ops.searcher_from_module(self.state)
         most_seen = tf.reduce_max(tf.concat([[0], seen.row_lengths()], axis=0))
-        sizes = self.index.search_sizes(
-            tf.cast(k, tf.int64), most_seen, minimum=tf.minimum, maximum=tf.maximum
-        )
+        sizes = self.sizes(tf.cast(k, tf.int64), most_seen, minimum=tf.minimum, maximum=tf.maximum)
         positions, scores = searcher.search_batched(
             queries, *(tf.cast(size, tf.int32) for size in sizes)
         )

@@ -12,16 +12,15 @@ class Server(tf.Module):
         model: A trained `RetrievalModel`.
         data: The `RetrievalData` it was trained on.
         search: `ExactSearch` or `ScaNNSearch`.
+        queries: The query embeddings of all users.
         history_length: Items of a history that the query tower takes; 0 for a tower on users.
         seen: `scipy.sparse` matrix `[num_users, num_items]`, never returned to their user.
-        query: Features of all users as the query tower takes them.
     """
 
-    def __init__(self, model, data, search, history_length, seen, query):
+    def __init__(self, model, data, search, queries, history_length, seen):
         super().__init__()
         self.search = search
         self.history_length = history_length
-        queries = model.query_embeddings(query)
         # The tower's variables alone: as a Keras model it would want to be saved as one.
         self.embed = lambda query: model.query_tower(query)
         self.variables_of_tower = list(model.query_tower.variables) if history_length else []
