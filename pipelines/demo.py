@@ -63,7 +63,7 @@ def demo(name, seeds, runs):
 
     console.rule(f"4. The {EXPORTED} model, served")
     best = folder / configs[EXPORTED][0].name
-    saved_model = export_run(best, output=folder / "export")
+    saved_model = export_run(best, output=folder / "export", version=1)
     _recommend(folder, saved_model, data)
 
     console.rule("5. What next")
