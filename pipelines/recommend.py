@@ -79,9 +79,9 @@ def ask(path, users, k, histories=None):
 def _latest(path):
     """The largest version in a folder, as TensorFlow Serving would load; or the folder itself."""
     path = Path(path)
-    names = [folder.name for folder in path.iterdir()] if path.is_dir() else []
-    versions = [int(name) for name in names if re.fullmatch("[0-9]+", name)]
-    return str(path / str(max(versions))) if versions else str(path)
+    folders = [x for x in path.iterdir() if x.is_dir()] if path.is_dir() else []
+    versions = [folder for folder in folders if re.fullmatch("[0-9]+", folder.name)]
+    return str(max(versions, key=lambda folder: int(folder.name), default=path))
 
 
 def _load(path):

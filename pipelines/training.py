@@ -146,11 +146,9 @@ def test_metrics(config, data, model, kind, top_n=None):
 
 
 def _metrics(config, data, model, targets, seen, kind, top_n):
-    queries = model.query_embeddings(data.queries(config.history_length_of_tower))
-    options = {"sample_queries": queries} if kind == "scann" else {}
     return evaluate(
-        build_index(model.candidate_embeddings(), kind, **options),
-        queries,
+        build_index(model.candidate_embeddings(), kind),
+        model.query_embeddings(data.queries(config.history_length_of_tower)),
         targets.matrix,
         exclude=seen,
         num_targets=targets.counts,

@@ -98,60 +98,8 @@ def test_identical_candidates():
     assert np.sort(found.positions, axis=1).tolist() == [list(range(1_500))] * 2
 
 
-@pytest.mark.parametrize("target", [0.9, 0.99, 0.999])
-def test_searches_no_further_than_the_wanted_recall_asks(clustered, target):
-    candidates, queries = clustered(25_000, 16, 400)
-    sample, others = queries[:256], queries[256:]
-    index = ScaNNIndex(candidates, target_recall=target, sample_queries=sample)
-    exact = ExactIndex(candidates)
-    assert index.measured_recall >= target
-    found = share_found(index.search(sample, 100), exact.search(sample, 100))
-    np.testing.assert_allclose(index.measured_recall, found, atol=1e-3)
-    # Of queries that it was not chosen on, within what samples differ.
-    found = share_found(index.search(others, 100), exact.search(others, 100))
-    assert found >= target - 4 * np.sqrt(target * (1 - target) / 144 / 10)
-    # One leaf less is too few, one candidate less for each to score exactly too.
-    fewer = ScaNNIndex(
-        candidates,
-        num_leaves_to_search=index.num_leaves_to_search - 1,
-        reorder_factor=index.reorder_factor,
-    )
-    assert share_found(fewer.search(sample, 100), exact.search(sample, 100)) < target + 1e-3
-    assert fewer.measured_recall is None
-    assert (
-        index.reorder_factor == 1
-        or share_found(
-            ScaNNIndex(
-                candidates,
-                num_leaves_to_search=index.num_leaves_to_search,
-                reorder_factor=index.reorder_factor - 1,
-            ).search(sample, 100),
-            exact.search(sample, 100),
-        )
-        < target + 1e-3
-    )
-
-
-def test_the_sample_decides_how_far_to_search(clustered):
-    """Queries far from all candidates need more leaves than the candidates themselves."""
-    candidates, _ = clustered(25_000, 16, 1)
-    near = ScaNNIndex(candidates)
-    far = ScaNNIndex(candidates, sample_queries=np.random.default_rng(5).normal(size=(100, 16)))
-    assert far.num_leaves_to_search > near.num_leaves_to_search
-
-
-def test_wholly_equal_candidates_are_all_found():
-    index = ScaNNIndex(np.ones((1_500, 4)), target_recall=1.0)
-    assert index.measured_recall == 1.0
-
-
 def test_option_errors():
     candidates = np.ones((9, 2))
-    for recall in (0, 1.5, -1, float("nan")):
-        with pytest.raises(ValueError, match="`target_recall` must be above 0 and at most 1"):
-            ScaNNIndex(candidates, target_recall=recall)
-    with pytest.raises(ValueError, match=r"`sample_queries` must have .* dimension \(2\)"):
-        ScaNNIndex(candidates, sample_queries=np.ones((1, 3)))
     with pytest.raises(ValueError, match=r"`num_leaves` .* candidates \(9\)\. .*num_leaves=10"):
         ScaNNIndex(candidates, num_leaves=10)
     with pytest.raises(ValueError, match=r"`num_leaves_to_search` .* leaves \(3\)\. .*=4"):

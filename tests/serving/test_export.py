@@ -236,21 +236,24 @@ def test_embeddings_and_histories_of_no_known_user(data, tmp_path):
     np.testing.assert_array_equal(empty["item_ids"], ids)
 
 
-def test_what_makes_no_sense_has_an_answer_or_an_error(data, tmp_path):
+@pytest.mark.parametrize("search", ["exact", "scann"])
+def test_what_makes_no_sense_has_an_answer_or_an_error(data, tmp_path, search):
     """All in one process, which lives on."""
     model = model_of(data, "id")
-    export_model(model, data, tmp_path / "model", k=K)
+    export_model(model, data, tmp_path / "model", k=np.int64(K), search=search)
     user = data.users.ids.tolist()[0]
     odd = ["", "x" * 10**6, "\udc80"] if isinstance(user, str) else [-1, 2**62, -(2**62)]
     query = [[float("nan")] * DIM]
-    *errors, empty, unknown, last = ask(
+    *errors, empty, unknown, all_items, last = ask(
         tmp_path / "model",
         {"user_ids": [user], "k": -1},
         {"signature": "by_embedding", "queries": query},
         {"user_ids": [user] * 3, "exclude": [[data.items.padding]] * 2},
         {"user_ids": []},
         {"user_ids": odd},
+        {"user_ids": [user], "k": 2**31 - 1},
         {"user_ids": [user]},
+        imports="import scann" if search == "scann" else "",
     )
     for error, message in zip(errors, ("`k` must be >= 0", "`queries`", "shape"), strict=True):
         assert message in str(error["error"])
@@ -258,6 +261,7 @@ def test_what_makes_no_sense_has_an_answer_or_an_error(data, tmp_path):
     mean = model.query_embeddings({"user": np.arange(len(data.users))}).mean(axis=0, keepdims=True)
     ids, _ = exact(data, model, mean, None)
     np.testing.assert_array_equal(unknown["item_ids"], np.tile(ids, [3, 1]))
+    assert all_items["item_ids"].shape == (1, len(data.items))
     assert last["item_ids"].shape == (1, K)
 
 
@@ -287,10 +291,7 @@ def test_warm_up_requests_fit_the_signatures(data, tmp_path, tower):
 
 def test_scann_on_request(data, tmp_path):
     model = model_of(data, "id")
-    folder = export_model(model, data, tmp_path / "model", k=K, search="scann", target_recall=0.999)
-    settings = json.loads((folder / "assets.extra" / "index.json").read_text())
-    assert settings["measured_recall"] >= settings["target_recall"] == 0.999
-    assert settings["num_candidates"] == len(data.items)
+    export_model(model, data, tmp_path / "model", k=K, search="scann")
     (answer,) = ask(
         tmp_path / "model", {"user_ids": data.users.ids.tolist()}, imports="import scann"
     )
@@ -302,6 +303,27 @@ def test_scann_on_request(data, tmp_path):
     positions = data.items.encode(answer["item_ids"].ravel()).reshape(answer["item_ids"].shape)
     assert (positions >= 0).all()
     assert not np.take_along_axis(seen, positions, axis=1).any()
+
+
+def test_scann_where_the_leaves_visited_hold_fewer_than_k():
+    import tensorflow as tf
+
+    from tfrs_croloss.serving.search import ScaNNSearch
+
+    rng = np.random.default_rng(0)
+    candidates, queries = rng.normal(size=(25_000, 8)), rng.normal(size=(3, 8))
+    search, k = ScaNNSearch(candidates.astype("float32")), 20_000
+    best = np.argsort(-(queries @ candidates.T), axis=1)[:, :2]
+    seen = tf.RaggedTensor.from_row_lengths(tf.constant(best.ravel(), tf.int32), [2, 2, 2])
+    positions, scores = (x.numpy() for x in search(tf.constant(queries, tf.float32), seen, k))
+    assert positions.shape == scores.shape == (3, k)
+    for row, (found, excluded) in enumerate(zip(positions, best, strict=True)):
+        number = (found >= 0).sum()
+        assert 1_000 < number < k
+        assert (found[number:] == -1).all()
+        assert (scores[row, number:] == -np.inf).all()
+        assert len(set(found[:number])) == number
+        assert not set(excluded) & set(found)
 
 
 def test_fewer_than_k_unseen(tmp_path):
@@ -375,7 +397,7 @@ def test_wrong_arguments_are_named(tmp_path):
     assert (tmp_path / "mine" / "7" / "thesis.txt").read_text() == "precious"
     with pytest.raises(ValueError, match="`version` must be a positive integer. Received: 0"):
         export_model(model_of(data, "id"), data, tmp_path / "mine", version=0)
-    with pytest.raises(ValueError, match="`k` must be positive. Received: 0"):
+    with pytest.raises(ValueError, match="`k` must be a positive integer. Received: 0"):
         export_model(None, None, tmp_path, k=0)
     with pytest.raises(ValueError, match="`search` must be one of exact, scann. Received: 'fast'"):
         export_model(None, None, tmp_path, search="fast")

@@ -5,32 +5,22 @@ import math
 import numpy as np
 
 from tfrs_croloss.index.base import Index, Neighbors
-from tfrs_croloss.index.exact import ExactIndex
 from tfrs_croloss.index.membership import contains
-from tfrs_croloss.index.tuning import least, measured_recall
-from tfrs_croloss.index.validation import as_embeddings, positive_int
+from tfrs_croloss.index.validation import positive_int
 
 # Below this, hashing has nothing to gain: ScaNN scores such a catalogue faster than it hashes it.
 _MIN_HASHED_CANDIDATES = 1_000
 # Below this, a tree costs recall and saves little: ScaNN's own guide starts partitioning here.
 _MIN_TREE_CANDIDATES = 20_000
 # Hashing orders the first few candidates worst, so short lists are re-ordered from more of them.
-_MIN_REORDERED = 300
-# Where there is no tree, to score more candidates exactly costs next to nothing.
-_REORDER_FACTOR = 6
-# What recall is measured on: enough queries for a standard deviation below .002 at a recall of .99.
-_NUM_SAMPLES = 256
-_SAMPLED_TOP = 100
-# A history seldom fills whole leaves: it is taken to be spread over this many times as many. With
-# 8, a query that excludes its 1,000 best of 25,000 finds the next 50 as well as one without.
-_SPREAD = 8
+_MIN_REORDERED = 500
+# A history seldom fills whole leaves: it is taken to be spread over this many times as many.
+# With 4, a query that excludes its 1,000 best of 25,000 still finds 99% of the next 50.
+_SPREAD = 4
 
 
 class ScaNNIndex(Index):
-    """Finds as many of the best candidates as wanted without scoring every one.
-
-    How far it searches is chosen when it is built: the fewest leaves and candidates scored exactly
-    that find `target_recall` of the 100 best of a sample of queries.
+    """Finds nearly all of the best candidates without scoring every one.
 
     Candidates are compared by asymmetric hashing, and the most promising are scored again with
     exact inner products, so the scores returned are exact. From 20,000 candidates on they are
@@ -48,24 +38,15 @@ class ScaNNIndex(Index):
         num_leaves: int. Leaves of the tree; 1 means no tree. By default the square root of the
             number of candidates, and 1 below 20,000 candidates.
         num_leaves_to_search: int. Leaves visited for a query without exclusions; more find more
-            and take longer. By default chosen for `target_recall`.
-        reorder_factor: int. How many candidates are scored exactly for each one asked of ScaNN. By
-            default chosen likewise.
-        target_recall: float from 0 to 1. What is to be found of the best candidates.
-        sample_queries: array-like of numbers, `[num_queries, embedding_dim]`. Queries as they will
-            come, of which up to 256 are used; by default candidates are, and near each other as
-            they are they may be easier to find than what users ask for.
+            and take longer. By default a fifth of the leaves.
+        reorder_factor: int. How many candidates are scored exactly for each one asked of ScaNN.
         block_size: int. Queries searched at once. Queries with as many exclusions share a block,
             since all of a block are given the over-fetch of its hungriest query.
 
-    Attributes:
-        measured_recall: float, or None where nothing was chosen. What it found of the sample's best
-            candidates.
-
     Raises:
         ImportError: if `scann` is missing, or was built for another TensorFlow.
-        ValueError: if `candidates` is not a matrix, is empty, or holds NaN or infinity, if the
-            sample's queries don't fit them, or if an option is out of its range.
+        ValueError: if `candidates` is not a matrix, is empty, or holds NaN or infinity, or if an
+            option is out of its range.
 
     >>> index = ScaNNIndex([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     >>> positions, scores = index.search([[2.0, 1.0]], k=2)
@@ -78,70 +59,22 @@ class ScaNNIndex(Index):
         candidates,
         num_leaves=None,
         num_leaves_to_search=None,
-        reorder_factor=None,
+        reorder_factor=6,
         block_size=512,
-        target_recall=0.99,
-        sample_queries=None,
     ):
         super().__init__(candidates)
         if num_leaves is None:
             grown = self.num_candidates >= _MIN_TREE_CANDIDATES
             num_leaves = round(math.sqrt(self.num_candidates)) if grown else 1
         self.num_leaves = _at_most("num_leaves", num_leaves, "candidates", self.num_candidates)
-        if not 0 < target_recall <= 1:
-            raise ValueError(
-                f"`target_recall` must be above 0 and at most 1. Received: {target_recall!r}."
-            )
-        if num_leaves_to_search is not None:
-            _at_most("num_leaves_to_search", num_leaves_to_search, "leaves", self.num_leaves)
-        if reorder_factor is not None:
-            positive_int("reorder_factor", reorder_factor)
-        if sample_queries is not None:
-            sample_queries = as_embeddings("sample_queries", sample_queries, dim=self.embedding_dim)
-        self.target_recall = float(target_recall)
+        if num_leaves_to_search is None:
+            num_leaves_to_search = math.ceil(self.num_leaves / 5)
+        self.num_leaves_to_search = _at_most(
+            "num_leaves_to_search", num_leaves_to_search, "leaves", self.num_leaves
+        )
+        self.reorder_factor = positive_int("reorder_factor", reorder_factor)
         self.block_size = positive_int("block_size", block_size)
-        self.num_leaves_to_search = num_leaves_to_search or self.num_leaves
-        self.reorder_factor = reorder_factor or _REORDER_FACTOR
-        self.measured_recall = None
         self._searcher = self.build(_import_scann())
-        self._choose(num_leaves_to_search is None, reorder_factor is None, sample_queries)
-
-    @property
-    def settings(self):
-        """How it searches, and the recall that was measured so: a dict of plain values."""
-        names = ("num_leaves", "num_leaves_to_search", "reorder_factor", "measured_recall")
-        return {
-            "num_candidates": self.num_candidates,
-            "target_recall": self.target_recall,
-            **{name: getattr(self, name) for name in names},
-        }
-
-    def _choose(self, leaves, factor, queries):
-        """Sets what is to be chosen as low as the wanted recall allows."""
-        if not (leaves or factor):
-            return
-        queries = self.candidates if queries is None or not len(queries) else queries
-        rows = np.random.default_rng(0).permutation(len(queries))[:_NUM_SAMPLES]
-        queries, k = queries[rows], min(_SAMPLED_TOP, self.num_candidates)
-        kth = ExactIndex(self.candidates).search(queries, k).scores[:, -1]
-
-        def is_enough(**sizes):
-            for name, size in sizes.items():
-                setattr(self, name, size)
-            self.measured_recall = measured_recall(self, kth, queries, k)
-            return self.measured_recall >= self.target_recall
-
-        # With all candidates scored exactly there is nothing left to miss.
-        most = -(-self.num_candidates // k)
-        while factor and not is_enough() and self.reorder_factor < most:
-            self.reorder_factor = min(2 * self.reorder_factor, most)
-        if leaves:
-            enough = least(lambda n: is_enough(num_leaves_to_search=n), self.num_leaves)
-            self.num_leaves_to_search = enough
-        if factor and self.num_leaves > 1:
-            enough = least(lambda n: is_enough(reorder_factor=n), self.reorder_factor)
-            self.reorder_factor = enough
-        is_enough()
 
     def build(self, scann_ops):
         """Builds a searcher with either interface of ScaNN: of numpy, or of a TensorFlow op.

@@ -1,6 +1,5 @@
 """Exporting a trained `RetrievalModel` as a SavedModel."""
 
-import json
 from pathlib import Path
 
 from tfrs_croloss._files import replaced_folder
@@ -11,7 +10,7 @@ from tfrs_croloss.serving.server import Server
 from tfrs_croloss.serving.versions import next_version
 from tfrs_croloss.serving.warm_up import write_warm_up
 
-SEARCHES = ("exact", "scann")
+SEARCHES = {"exact": ExactSearch, "scann": ScaNNSearch}
 
 
 def export_model(
@@ -24,7 +23,6 @@ def export_model(
     search="exact",
     query=None,
     version=None,
-    target_recall=0.99,
 ):
     """Writes a SavedModel that answers with the top items, as TensorFlow Serving wants it.
 
@@ -37,9 +35,9 @@ def export_model(
     - `by_embedding`: `queries` `[batch, dim]`, embeddings of the query tower.
 
     Each takes `k` `[]`, int32, how many items to return, and `exclude` `[batch, any]` or
-    `[1, any]`, item ids never to return, padded likewise. TensorFlow Serving fills them in where a
-    request leaves them out; a Python caller gives both. Each returns `item_ids` and `scores`
-    `[batch, min(k, num_items)]`, best first.
+    `[1, any]`, item ids never to return, padded likewise. Over gRPC TensorFlow Serving fills them
+    in where a request leaves them out; over REST and in Python both are given. Each returns
+    `item_ids` and `scores` `[batch, min(k, num_items)]`, best first.
 
     - A known user gets the embedding computed now, and nothing that they have `seen`. One whose
       `history` row holds a known item gets the tower's answer to that history instead, of which
@@ -63,10 +61,8 @@ def export_model(
         search: `"exact"`, or `"scann"`, whose op must be loaded (`import scann`) with the model.
         query: Features of all users as the query tower takes them, a dict of arrays with a row a
             user; for a tower of your own. By default `data.queries(history_length)`.
-        target_recall: What ScaNN is to find of the best items, measured on users' queries. What
-            it chose for that stands in `assets.extra/index.json`.
         version: A positive integer; one more than the largest there by default. A version that is
-            there is replaced.
+            there is replaced, which a server that has loaded it does not notice.
 
     Returns:
         The folder of the SavedModel.
@@ -100,35 +96,30 @@ def export_model(
     >>> found["item_ids"].numpy().tolist()
     [[b'y'], [b'x']]
     """
-    if k < 1:
-        raise ValueError(f"`k` must be positive. Received: {k}")
+    k = check_count("k", k)
     if search not in SEARCHES:
         raise ValueError(f"`search` must be one of {', '.join(SEARCHES)}. Received: {search!r}")
     if model.num_items != len(data.items):
         raise ValueError(f"`model` has {model.num_items} items, `data` has {len(data.items)}")
-    version = next_version(path) if version is None else check_count("version", version)
-    folder = Path(path) / str(version)
-    if folder.exists() and not (folder / "saved_model.pb").exists() and any(folder.iterdir()):
+    folder = None if version is None else Path(path) / str(check_count("version", version))
+    is_foreign = folder is not None and not (folder / "saved_model.pb").exists()
+    if is_foreign and folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} holds something else than a SavedModel: choose another folder")
     candidates = model.candidate_embeddings()
     queries = model.query_embeddings(data.queries(history_length) if query is None else query)
-    if search == "exact":
-        index = ExactSearch(candidates)
-    else:
-        index = ScaNNSearch(candidates, queries, target_recall)
+    index = SEARCHES[search](candidates)
     seen = data.train if seen is None else seen
     server = Server(model, data, index, queries, history_length, seen)
-    signatures = server.signatures(k)
+    signatures = server.signatures(min(k, len(data.items)))
     options = tf.saved_model.SaveOptions(
         namespace_whitelist=["Scann"] if search == "scann" else None
     )
+    # Late, so that another export that runs meanwhile is most likely seen.
+    folder = folder or Path(path) / str(next_version(path))
     with replaced_folder(folder) as temporary:
         try:
             tf.saved_model.save(server, str(temporary), signatures=signatures, options=options)
             write_warm_up(temporary, Path(path).name, signatures)
-            if search == "scann":
-                settings = json.dumps(index.settings, indent=1)
-                (temporary / "assets.extra" / "index.json").write_text(settings + "\n")
         except tf.errors.OpError as error:
             raise OSError(f"could not write to {folder}: {error.message}") from error
     return folder

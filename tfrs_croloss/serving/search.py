@@ -42,14 +42,12 @@ class ScaNNSearch(tf.Module):
 
     Args:
         candidates: Embeddings `[num_candidates, dim]`.
-        queries: Embeddings `[num_queries, dim]` on which the index measures its recall.
-        target_recall: What it is to find of the best candidates.
     """
 
-    def __init__(self, candidates, queries, target_recall):
+    def __init__(self, candidates):
         super().__init__()
-        index = ScaNNIndex(candidates, sample_queries=queries, target_recall=target_recall)
-        self.settings, self.sizes = index.settings, index.search_sizes
+        index = ScaNNIndex(candidates)
+        self.sizes = index.search_sizes
         from scann import scann_ops
 
         self._scann_ops = scann_ops
@@ -58,12 +56,19 @@ class ScaNNSearch(tf.Module):
     def __call__(self, queries, seen, k):
         """As `ExactSearch`, up to ScaNN's recall."""
         searcher = self._scann_ops.searcher_from_module(self.state)
+        # One query more, since ScaNN's op takes no empty batch.
+        num_queries = tf.shape(queries)[0]
+        queries = tf.pad(queries, [[0, 1], [0, 0]])
+        seen = tf.concat([seen, tf.ragged.constant([[]], tf.int32)], axis=0)
         most_seen = tf.reduce_max(tf.concat([[0], seen.row_lengths()], axis=0))
         sizes = self.sizes(tf.cast(k, tf.int64), most_seen, minimum=tf.minimum, maximum=tf.maximum)
         positions, scores = searcher.search_batched(
             queries, *(tf.cast(size, tf.int32) for size in sizes)
         )
-        positions = tf.cast(positions, tf.int32)
+        # The leaves visited may hold fewer than k candidates.
+        missing = [[0, 0], [0, tf.maximum(k - tf.shape(positions)[1], 0)]]
+        positions = tf.pad(tf.cast(positions, tf.int32), missing)
+        scores = tf.pad(scores, missing, constant_values=np.nan)
         # Sorted rows, so that a binary search tells whether a candidate was seen.
         past_the_end = tf.int32.max
         seen = tf.sort(seen.to_tensor(past_the_end), axis=1)
@@ -73,5 +78,5 @@ class ScaNNSearch(tf.Module):
         # ScaNN pads with NaN where it finds fewer than asked for.
         scores = tf.where(is_seen | tf.math.is_nan(scores), -np.inf, scores)
         scores, order = tf.math.top_k(scores, k)
-        positions = tf.gather(positions, order, batch_dims=1)
-        return tf.where(scores == -np.inf, -1, positions), scores
+        positions = tf.where(scores == -np.inf, -1, tf.gather(positions, order, batch_dims=1))
+        return positions[:num_queries], scores[:num_queries]

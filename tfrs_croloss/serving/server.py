@@ -68,7 +68,7 @@ class Server(tf.Module):
             tf.TensorSpec([], tf.int32, name="k"),
             tf.TensorSpec([None, None], self.items.key_dtype, name="exclude"),
         )
-        k, nothing = tf.constant(k), tf.zeros([1, 0], self.items.key_dtype)
+        k, nothing = tf.constant(k, tf.int32), tf.zeros([1, 0], self.items.key_dtype)
 
         # TensorFlow takes a signature's defaults from those of the function, and knows no *args.
         if len(inputs) == 1:
