@@ -19,14 +19,18 @@ def row_sum(x):
 
 
 def row_max(x):
-    """`[q, c]` to `[q, 1]`; 0 where there are no candidates."""
+    """`[q, c]` to `[q, 1]`, to float32's digits; 0 where there are no candidates."""
     if 0 in x.shape:
         # Of nothing Keras's PyTorch backend takes no maximum.
         return ops.sum(x, axis=1, keepdims=True)
     folded, rest = _folded(x, ops.maximum)
     # The rest may be empty: one more of the folded does no harm.
     rest = folded[:, :1] if rest is None else ops.concatenate([folded[:, :1], rest], axis=1)
-    return ops.maximum(ops.max(folded, axis=1, keepdims=True), ops.max(rest, axis=1, keepdims=True))
+    largest = ops.maximum(
+        ops.max(folded, axis=1, keepdims=True), ops.max(rest, axis=1, keepdims=True)
+    )
+    # In Keras 3.15 `ops.maximum` turns float64 to float32 on PyTorch.
+    return ops.cast(largest, x.dtype)
 
 
 def _folded(x, combine):
