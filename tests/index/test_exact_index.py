@@ -34,7 +34,7 @@ def test_agrees_with_loops_on_real_numbers(naive_search):
     np.testing.assert_allclose(found.scores, scores, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("block_bytes", [1, 12 * 50 * 4, 12 * 50 * 7 + 5, 2**30])
+@pytest.mark.parametrize("block_bytes", [1, 4 * 23 * 11, 4 * 23 * 16 + 5, 2**30])
 def test_blocks_change_nothing(block_bytes):
     candidates, queries = integers((50, 4), 4), integers((23, 4), 5)
     exclude = scipy.sparse.random_array((23, 50), density=0.3, format="csr", rng=6)
@@ -42,6 +42,26 @@ def test_blocks_change_nothing(block_bytes):
     blocked = ExactIndex(candidates, block_bytes=block_bytes).search(queries, 9, exclude)
     np.testing.assert_array_equal(blocked.positions, whole.positions)
     np.testing.assert_array_equal(blocked.scores, whole.scores)
+
+
+@pytest.mark.parametrize("allowed", [[], [3], [11, 0, 4, 4], range(12)])
+def test_allowed_candidates_alone(naive_search, allowed):
+    candidates, queries = integers((12, 3), 7), integers((9, 3), 8)
+    exclude = scipy.sparse.csr_array(integers((9, 12), 9, 0, 2))
+    found = ExactIndex(candidates).search(queries, 4, exclude, allowed=allowed)
+    others = [i for i in range(12) if i not in allowed]
+    excluded = exclude.toarray()
+    excluded[:, others] = 1
+    positions, scores = naive_search(candidates, queries, 4, scipy.sparse.csr_array(excluded))
+    np.testing.assert_array_equal(found.positions, positions)
+    np.testing.assert_array_equal(found.scores, scores)
+
+
+def test_allowed_candidates_that_there_are_not():
+    index = ExactIndex(np.ones((4, 2)))
+    for wrong, what in (([4], "4"), ([-1], "-1"), ([0.5], "float64"), ([[1]], r"shape \(1, 1\)")):
+        with pytest.raises(ValueError, match=f"`allowed` must be .* Received: .*{what}"):
+            index.search(np.ones((1, 2)), 1, allowed=wrong)
 
 
 def test_ties_at_the_last_place_go_to_the_lower_position():

@@ -1,3 +1,4 @@
+import json
 import sys
 
 import numpy as np
@@ -51,9 +52,10 @@ def test_finds_what_exact_search_finds(clustered, num_candidates, dim, k):
     assert share_found(found, ExactIndex(candidates).search(queries, k, exclude)) >= 0.99
 
 
-def test_excluding_the_best_loses_nothing(clustered):
+@pytest.mark.parametrize("dim", [16, 32, 64])
+def test_excluding_the_best_loses_nothing(clustered, dim):
     # The hardest exclusions: all that an unfiltered search would have returned, and more.
-    candidates, queries = clustered(25_000, 16, 40)
+    candidates, queries = clustered(25_000, dim, 40)
     exact = ExactIndex(candidates)
     best = exact.search(queries, 1_000).positions
     rows = np.repeat(np.arange(40), 1_000)
@@ -63,11 +65,56 @@ def test_excluding_the_best_loses_nothing(clustered):
     assert share_found(found, exact.search(queries, 50, exclude)) >= 0.99
 
 
+@pytest.mark.parametrize("dim", [16, 64])
+@pytest.mark.parametrize("target", [0.6, 0.99])
+def test_searches_as_far_as_the_recall_asks(clustered, dim, target):
+    candidates, queries = clustered(25_000, dim, 900)
+    index = ScaNNIndex(candidates, target, sample_queries=queries[:600])
+    # Other queries than those it was chosen on, a margin for chance.
+    others = queries[600:]
+    share = share_found(index.search(others, 100), ExactIndex(candidates).search(others, 100))
+    assert share >= target - 0.01
+    # Where it finds fewer than 100 at all, the search goes on: what was measured is the least.
+    assert target - 0.02 <= index.measured_recall < share + (0.06 if target < 0.9 else 0.01)
+    assert index.reach.leaves[0] < index.num_leaves
+    settings = json.loads(json.dumps(index.settings()))
+    assert settings["target_recall"] == target
+    assert settings["measured_recall@100"] == index.measured_recall
+    assert settings["num_leaves"] == 158
+    assert settings["dimensions_per_hash"] == (1 if target == 0.99 else 2)
+
+
+def test_more_candidates_than_it_was_chosen_for(clustered):
+    candidates, queries = clustered(25_000, 32, 300)
+    index = ScaNNIndex(candidates, sample_queries=queries[:200], k=20)
+    exact = ExactIndex(candidates).search(queries[200:], 1_000)
+    for k in (5, 20, 100, 1_000):
+        found = index.search(queries[200:], k)
+        assert np.mean(found.scores >= exact.scores[:, k - 1 : k] - 1e-4) >= 0.98
+
+
 def test_too_few_leaves_are_made_up_for(clustered):
     candidates, queries = clustered(2_000, 8, 12)
-    index = ScaNNIndex(candidates, num_leaves=40, num_leaves_to_search=1, block_size=4)
+    index = ScaNNIndex(candidates, num_leaves=40, target_recall=0.01, block_size=4)
     exclude = histories((12, 2_000), [0] * 6 + [1_500, 1_900, 1_995, 1_999, 2_000, 3])
     assert_sound(index.search(queries, 300, exclude), candidates, queries, exclude)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.9])
+def test_allowed_candidates_alone(clustered, share):
+    candidates, queries = clustered(25_000, 16, 30)
+    rng = np.random.default_rng(3)
+    allowed = np.flatnonzero(rng.random(25_000) < share)
+    exclude = histories((30, 25_000), rng.integers(0, 300, 30))
+    forbidden = np.setdiff1d(np.arange(25_000), allowed)
+    everything_else = scipy.sparse.lil_array((30, 25_000))
+    everything_else[:, forbidden] = 1
+    expected = ExactIndex(candidates).search(queries, 50, exclude + everything_else.tocsr())
+    found = ScaNNIndex(candidates).search(queries, 50, exclude, allowed=allowed)
+    assert set(np.unique(found.positions)) <= {-1, *allowed}
+    assert_sound(found, candidates, queries, (exclude + everything_else.tocsr()).tocsr())
+    if share:
+        assert share_found(found, expected) >= 0.98
 
 
 @pytest.mark.parametrize("dim", [1, 2, 7])
@@ -102,9 +149,13 @@ def test_option_errors():
     candidates = np.ones((9, 2))
     with pytest.raises(ValueError, match=r"`num_leaves` .* candidates \(9\)\. .*num_leaves=10"):
         ScaNNIndex(candidates, num_leaves=10)
-    with pytest.raises(ValueError, match=r"`num_leaves_to_search` .* leaves \(3\)\. .*=4"):
-        ScaNNIndex(candidates, num_leaves=3, num_leaves_to_search=4)
-    for name in ("num_leaves", "num_leaves_to_search", "reorder_factor", "block_size"):
+    with pytest.raises(ValueError, match=r"`target_recall` .*target_recall=1\.1"):
+        ScaNNIndex(candidates, target_recall=1.1)
+    with pytest.raises(ValueError, match=r"`sample_queries` .* dimension \(2\).*\(4, 3\)"):
+        ScaNNIndex(candidates, sample_queries=np.ones((4, 3)))
+    with pytest.raises(ValueError, match=r"`sample_queries` must hold at least one"):
+        ScaNNIndex(candidates, sample_queries=np.ones((0, 2)))
+    for name in ("num_leaves", "k", "block_size"):
         with pytest.raises(ValueError, match=rf"`{name}` must be a positive integer.*{name}=0"):
             ScaNNIndex(candidates, **{name: 0})
 

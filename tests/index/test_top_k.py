@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tfrs_croloss.index.top_k import top_k
+from tfrs_croloss.index.top_k import RunningTopK, top_k
 
 
 def naive(scores, k):
@@ -39,3 +39,22 @@ def test_agrees_with_tensorflow():
     columns, values = top_k(scores.copy(), 9)
     np.testing.assert_array_equal(columns, expected.indices)
     np.testing.assert_array_equal(values, expected.values)
+
+
+@pytest.mark.parametrize("widths", [[30], [7, 23], [7] + [1] * 23, [10, 10, 10]])
+@pytest.mark.parametrize("order", ["as they come", "ascending", "descending"])
+def test_in_blocks_as_at_once(widths, order):
+    scores = np.random.default_rng(2).integers(-3, 3, size=(50, 30)).astype(np.float32)
+    scores[:, ::5] = -np.inf
+    if order != "as they come":
+        scores.sort(axis=1)
+    if order == "descending":
+        scores = scores[:, ::-1].copy()
+    best = RunningTopK(7)
+    for block in np.split(scores, np.cumsum(widths)[:-1], axis=1):
+        best.add(block.copy())
+    columns, values = best.result()
+    expected_columns, expected_scores = naive(scores, 7)
+    assert values.tolist() == expected_scores
+    found = values > -np.inf
+    assert columns[found].tolist() == np.array(expected_columns)[found].tolist()

@@ -6,7 +6,8 @@ require("tfrs_croloss.index", "scipy")
 
 from tfrs_croloss.index.base import Index, Neighbors
 from tfrs_croloss.index.build import build_index
+from tfrs_croloss.index.catalogue import Catalogue
 from tfrs_croloss.index.exact import ExactIndex
 from tfrs_croloss.index.scann import ScaNNIndex
 
-__all__ = ["ExactIndex", "Index", "Neighbors", "ScaNNIndex", "build_index"]
+__all__ = ["Catalogue", "ExactIndex", "Index", "Neighbors", "ScaNNIndex", "build_index"]

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse
 
 from tfrs_croloss.index.membership import as_membership
-from tfrs_croloss.index.validation import as_embeddings, positive_int
+from tfrs_croloss.index.validation import as_embeddings, as_positions, positive_int
 
 
 class Neighbors(NamedTuple):
@@ -55,7 +55,7 @@ class Index(abc.ABC):
         """The dimension that queries share with the candidates."""
         return self.candidates.shape[1]
 
-    def search(self, queries, k, exclude=None):
+    def search(self, queries, k, exclude=None, allowed=None):
         """Returns the `k` best candidates of each query.
 
         Args:
@@ -64,6 +64,8 @@ class Index(abc.ABC):
             exclude: scipy.sparse matrix, `[num_queries, num_candidates]`. Its stored entries,
                 whatever their value, are candidates never to return for that query: the items
                 a user has already seen, say.
+            allowed: array-like of ints. Positions of the only candidates to return, for all
+                queries: what is in stock, say. By default all.
 
         Returns:
             `Neighbors` of shape `[num_queries, k]`. Where fewer than `k` candidates remain for a
@@ -71,8 +73,8 @@ class Index(abc.ABC):
 
         Raises:
             TypeError: if `exclude` is not sparse.
-            ValueError: if `k` is not a positive integer, the shapes don't fit the candidates, or
-                `queries` holds NaN or infinity.
+            ValueError: if `k` is not a positive integer, the shapes don't fit the candidates,
+                `queries` holds NaN or infinity, or `allowed` a position that there is not.
         """
         queries = as_embeddings("queries", queries, dim=self.embedding_dim)
         k = positive_int("k", k)
@@ -80,22 +82,28 @@ class Index(abc.ABC):
         if exclude is None:
             exclude = scipy.sparse.csr_array(shape, dtype=bool)
         exclude = as_membership("exclude", exclude, shape)
+        if allowed is not None:
+            allowed = as_positions("allowed", allowed, self.num_candidates)
 
-        found = self._search(queries, min(k, self.num_candidates), exclude)
-        beyond = ((0, 0), (0, max(0, k - self.num_candidates)))
+        most = self.num_candidates if allowed is None else len(allowed)
+        found = Neighbors(np.empty((len(queries), 0), np.int32), np.empty((len(queries), 0), "f4"))
+        if most:
+            found = self._search(queries, min(k, most), exclude, allowed)
+        beyond = ((0, 0), (0, max(0, k - most)))
         return Neighbors(
             np.pad(found.positions, beyond, constant_values=-1),
             np.pad(found.scores, beyond, constant_values=-np.inf),
         )
 
     @abc.abstractmethod
-    def _search(self, queries, k, exclude):
+    def _search(self, queries, k, exclude, allowed):
         """Searches with checked arguments.
 
         Args:
             queries: float32 array, `[num_queries, embedding_dim]`. There may be none.
-            k: int from 1 to the number of candidates.
+            k: int from 1 to the number of candidates that are allowed.
             exclude: scipy.sparse.csr_array in canonical format, `[num_queries, num_candidates]`.
+            allowed: int array of at least `k` positions, ascending, or None for all.
 
         Returns:
             `Neighbors` of shape `[num_queries, k]`, already -1 and -inf where candidates ran out.

@@ -1,13 +1,16 @@
-"""Exact search, one block of queries after the other."""
+"""Exact search, one block of scores after the other."""
 
 import numpy as np
+import scipy.sparse
 
 from tfrs_croloss.index.base import Index, Neighbors
-from tfrs_croloss.index.top_k import top_k
+from tfrs_croloss.index.top_k import RunningTopK
 from tfrs_croloss.index.validation import positive_int
 
-# A float32 score and the int64 key that `top_k` makes of it.
-_BYTES_PER_SCORE = 12
+# Queries of a block: fewer, and a matrix product reads the candidates more often than it need.
+_MAX_QUERIES = 256
+# Scores of a block, as bytes: what stays in the cache between product and comparison.
+_BLOCK_BYTES = 2 * 2**20
 
 
 class ExactIndex(Index):
@@ -19,8 +22,8 @@ class ExactIndex(Index):
 
     Args:
         candidates: array-like of numbers, `[num_candidates, embedding_dim]`.
-        block_bytes: int. About how much memory the scores of a block of queries may take. A
-            block holds at least one query, however many candidates there are.
+        block_bytes: int. About how much memory the scores of a block may take. A block holds at
+            least one query and k candidates.
 
     Raises:
         ValueError: if `candidates` is not a matrix, is empty, or holds NaN or infinity, or if
@@ -32,19 +35,57 @@ class ExactIndex(Index):
     ([[2, 0]], [[3.0, 2.0]])
     """
 
-    def __init__(self, candidates, block_bytes=64 * 2**20):
+    def __init__(self, candidates, block_bytes=_BLOCK_BYTES):
         super().__init__(candidates)
         self.block_bytes = positive_int("block_bytes", block_bytes)
 
-    def _search(self, queries, k, exclude):
-        num_queries = len(queries)
-        positions = np.empty((num_queries, k), np.int32)
-        scores = np.empty((num_queries, k), np.float32)
-        block_size = max(1, self.block_bytes // (_BYTES_PER_SCORE * self.num_candidates))
-        for start in range(0, num_queries, block_size):
-            block = slice(start, start + block_size)
-            block_scores = queries[block] @ self.candidates.T
-            block_scores[exclude[block].tocoo().coords] = -np.inf
-            positions[block], scores[block] = top_k(block_scores, k)
-        positions[scores == -np.inf] = -1
-        return Neighbors(positions, scores)
+    def _search(self, queries, k, exclude, allowed):
+        return exact_search(self.candidates, queries, k, exclude, allowed, self.block_bytes)
+
+
+def exact_search(candidates, queries, k, exclude=None, allowed=None, block_bytes=_BLOCK_BYTES):
+    """Finds the best candidates, as `Index._search`.
+
+    Args:
+        candidates: float32 array, `[num_candidates, embedding_dim]`.
+        queries: float32 array, `[num_queries, embedding_dim]`.
+        k: int from 1 to the number of candidates.
+        exclude: scipy.sparse.csr_array, `[num_queries, num_candidates]`, or None for nothing.
+        allowed: int array of at least `k` positions, ascending, or None for all.
+        block_bytes: int. About how much memory the scores of a block may take.
+
+    Returns:
+        `Neighbors` of shape `[num_queries, k]`.
+    """
+    if exclude is None:
+        exclude = scipy.sparse.csr_array((len(queries), len(candidates)), dtype=bool)
+    if allowed is not None:
+        found = exact_search(
+            candidates[allowed], queries, k, exclude[:, allowed], None, block_bytes
+        )
+        positions = np.where(found.positions < 0, -1, allowed[found.positions])
+        return Neighbors(positions.astype(np.int32), found.scores)
+    positions = np.empty((len(queries), k), np.int32)
+    scores = np.empty((len(queries), k), np.float32)
+    for start in range(0, len(queries), _MAX_QUERIES):
+        block = slice(start, start + _MAX_QUERIES)
+        rows = queries[block]
+        width = max(k, block_bytes // (scores.itemsize * len(rows)))
+        best = RunningTopK(k)
+        for columns, excluded in _blocks(exclude[block], width):
+            block_scores = rows @ candidates[columns].T
+            block_scores[excluded] = -np.inf
+            best.add(block_scores)
+        positions[block], scores[block] = best.result()
+    positions[scores == -np.inf] = -1
+    return Neighbors(positions, scores)
+
+
+def _blocks(exclude, width):
+    """Slices of `width` candidates, each with the rows and columns of what they exclude."""
+    by_column = exclude.tocsc()
+    starts, rows, num_candidates = by_column.indptr, by_column.indices, exclude.shape[1]
+    for first in range(0, num_candidates, width):
+        last = min(first + width, num_candidates)
+        columns = np.repeat(np.arange(last - first), np.diff(starts[first : last + 1]))
+        yield slice(first, last), (rows[starts[first] : starts[last]], columns)

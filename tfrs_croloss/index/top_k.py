@@ -39,6 +39,75 @@ def top_k(scores, k):
     return columns, _ordered((best >> 32).astype(np.int32)).view(np.float32)
 
 
+class RunningTopK:
+    """`top_k` of a matrix that comes in blocks of columns, from the first column to the last.
+
+    Once k columns are there, few scores of a block are above a row's k-th best so far, and to tell
+    which is one comparison each. These are collected, and sorted in when they have become many.
+
+    Args:
+        k: int of at least 1.
+
+    >>> best = RunningTopK(k=2)
+    >>> best.add(np.array([[1, 3, 2]], np.float32))
+    >>> best.add(np.array([[0, 3]], np.float32))
+    >>> columns, values = best.result()
+    >>> columns.tolist(), values.tolist()
+    ([[1, 4]], [[3.0, 3.0]])
+    """
+
+    def __init__(self, k):
+        self.k = k
+        self._num_columns = 0
+        self._best = None
+        self._rows, self._columns, self._scores = [], [], []
+
+    def add(self, scores):
+        """Takes in the next columns.
+
+        Args:
+            scores: float32 array, `[num_rows, num_columns]`, without NaN. Its contents are lost.
+                The first block has at least `k` columns.
+        """
+        first, width = self._num_columns, scores.shape[1]
+        self._num_columns += width
+        if self._best is None:
+            self._best = top_k(scores, self.k)
+            return
+        # A score that only equals the k-th best stands further back, and loses.
+        above = np.flatnonzero(scores > self._best[1][:, -1:])
+        rows, columns = np.divmod(above, width)
+        self._rows.append(rows)
+        self._columns.append(columns + first)
+        self._scores.append(scores.ravel()[above])
+        if sum(map(len, self._rows)) > len(scores) * self.k // 2:
+            self._sort_in()
+
+    def result(self):
+        """The columns and the scores, as of `top_k`."""
+        self._sort_in()
+        return self._best
+
+    def _sort_in(self):
+        if not any(map(len, self._rows)):
+            return
+        rows, columns, scores = map(np.concatenate, (self._rows, self._columns, self._scores))
+        self._rows, self._columns, self._scores = [], [], []
+        # Beside the best so far, each row's new ones, left-aligned. Columns still ascend among
+        # equal scores, so `top_k` breaks ties as it should.
+        order = np.argsort(rows, kind="stable")
+        rows = rows[order]
+        counts = np.bincount(rows, minlength=len(self._best[0]))
+        place = self.k + np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
+        room = ((0, 0), (0, counts.max()))
+        all_columns = np.pad(self._best[0], room)
+        all_scores = np.pad(self._best[1], room, constant_values=-np.inf)
+        all_columns[rows, place] = columns[order]
+        all_scores[rows, place] = scores[order]
+        kept, scores = top_k(all_scores, self.k)
+        self._best = np.take_along_axis(all_columns, kept, axis=1), scores
+
+
 def _ordered(bits):
     """Turns float32 bits into int32 of the same order, in place, and back: its own inverse.
 

@@ -69,3 +69,35 @@ def as_embeddings(name, array, dim=None, copy=False):
             f"{np.count_nonzero(~finite)} of {len(finite)} rows, first in row {finite.argmin()}."
         )
     return embeddings
+
+
+def as_positions(name, positions, num_candidates):
+    """Returns positions of candidates, ascending and each once.
+
+    Args:
+        name: str. The argument's name, for the messages.
+        positions: array-like of ints, `[num_positions]`.
+        num_candidates: int. How many candidates there are.
+
+    Returns:
+        int64 array, `[at most num_positions]`.
+
+    Raises:
+        ValueError: if they are no integers, or there is no such candidate.
+
+    >>> as_positions("allowed", [3, 1, 3], num_candidates=4).tolist()
+    [1, 3]
+    """
+    array = np.asarray(positions)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ValueError(
+            f"`{name}` must be a list of integers; of a mask, `np.flatnonzero(mask)`. "
+            f"Received: {array.dtype} of shape {array.shape}."
+        )
+    unique = np.unique(array).astype(np.int64)
+    if unique.size and not 0 <= unique[0] <= unique[-1] < num_candidates:
+        raise ValueError(
+            f"`{name}` must be positions from 0 to {num_candidates - 1}. "
+            f"Received: {unique[0] if unique[0] < 0 else unique[-1]}."
+        )
+    return unique

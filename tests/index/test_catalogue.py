@@ -1,0 +1,121 @@
+import threading
+
+import numpy as np
+import pytest
+
+from tfrs_croloss.index import Catalogue, ExactIndex, ScaNNIndex
+
+
+def made(num_items=50, dim=4, seed=0):
+    ids = [f"item {i}" for i in range(num_items)]
+    return ids, np.random.default_rng(seed).normal(size=(num_items, dim))
+
+
+def naive(items, queries, k, exclude=None, allowed=None):
+    """Items are a dict from id to embedding."""
+    rows = []
+    for row, query in enumerate(queries):
+        scored = [
+            (-sum(a * b for a, b in zip(query, embedding, strict=True)), item)
+            for item, embedding in items.items()
+            if (exclude is None or item not in exclude[row])
+            and (allowed is None or item in allowed)
+        ]
+        found = [item for _, item in sorted(scored)][:k]
+        rows.append(found + [None] * (k - len(found)))
+    return rows
+
+
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_items_come_change_and_go(kind):
+    ids, embeddings = made()
+    queries = made(7, seed=1)[1]
+    catalogue = Catalogue(ids, embeddings, kind)
+    assert isinstance(catalogue.index, {"exact": ExactIndex, "scann": ScaNNIndex}[kind])
+    items = dict(zip(ids, embeddings, strict=True))
+    assert catalogue.search(queries, 5)[0].tolist() == naive(items, queries, 5)
+
+    more = made(20, seed=2)[1]
+    changed = [*ids[:10], *(f"new {i}" for i in range(10))]
+    catalogue.add(changed, more)
+    items |= dict(zip(changed, more, strict=True))
+    assert len(catalogue) == 60
+    assert catalogue.search(queries, 5)[0].tolist() == naive(items, queries, 5)
+
+    catalogue.remove(["new 3", "item 4", "item 49"])
+    for item in ("new 3", "item 4", "item 49"):
+        del items[item]
+    exclude = [["item 1", "item 4", "no item"], *([item] for item in ids[:6])]
+    allowed = [*ids[:20], "no item"]
+    found, scores = catalogue.search(queries, 5, exclude, allowed)
+    assert found.tolist() == naive(items, queries, 5, exclude, allowed)
+    expected = [[query @ items[i] for i in row] for query, row in zip(queries, found, strict=True)]
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+
+    catalogue.replace([7, 9], [[1, 0, 0, 0], [0, 1, 0, 0]])
+    found, scores = catalogue.search([[1, 2, 0, 0]], 3)
+    assert found.tolist() == [[9, 7, None]]
+    assert scores.tolist() == [[2.0, 1.0, -np.inf]]
+
+
+def test_a_tower_embeds_in_batches():
+    ids, embeddings = made(23)
+    seen = []
+
+    def tower(batch):
+        seen.append(batch.tolist())
+        return embeddings[[int(item.split()[1]) for item in batch]]
+
+    catalogue = Catalogue(ids, tower, batch_size=10)
+    assert [len(batch) for batch in seen] == [10, 10, 3]
+    assert [item for batch in seen for item in batch] == ids
+    np.testing.assert_array_equal(catalogue.index.candidates, embeddings.astype(np.float32))
+
+
+def test_what_fails_changes_nothing():
+    ids, embeddings = made(5)
+    catalogue = Catalogue(ids, embeddings)
+    with pytest.raises(ValueError, match="`embeddings` must be finite"):
+        catalogue.add(["x"], [[np.nan] * 4])
+    with pytest.raises(ValueError, match="one row an id.*1 rows, 2 ids"):
+        catalogue.add(["x", "y"], [[1] * 4])
+    with pytest.raises(ValueError, match="Received twice: 'x'"):
+        catalogue.replace(["x", "x"], [[1] * 4] * 2)
+    with pytest.raises(ValueError, match="of the catalogue. Received: 'z'"):
+        catalogue.remove(["item 0", "z"])
+    with pytest.raises(ValueError, match="at least one row"):
+        catalogue.remove(ids)
+    with pytest.raises(ValueError, match="one list of ids a query. Received: 1 lists, 2 queries"):
+        catalogue.search(embeddings[:2], 1, exclude=[[]])
+    assert catalogue.ids.tolist() == ids
+
+
+def test_searches_see_one_state_or_the_other_while_it_changes():
+    # In state s all items are called "s/..." and score s: a mixture would show.
+    def state(s):
+        return [f"{s}/{i}" for i in range(200)], np.full((200, 4), s, float)
+
+    catalogue = Catalogue(*state(1))
+    mixed, searched, stop = [], [], threading.Event()
+
+    def search():
+        while not stop.is_set():
+            ids, scores = catalogue.search([[1, 1, 1, 1]], 200)
+            states = {int(item.split("/")[0]) for item in ids[0]}
+            searched.append(states)
+            if len(states) > 1 or set(scores[0].tolist()) != {4.0 * s for s in states}:
+                mixed.append((states, scores))
+
+    threads = [threading.Thread(target=search) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    changes = [threading.Thread(target=catalogue.replace, args=state(s)) for s in range(2, 60)]
+    for change in changes:
+        change.start()
+    for change in changes:
+        change.join()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not mixed
+    assert len(set().union(*searched)) > 1
