@@ -305,27 +305,6 @@ def test_scann_on_request(data, tmp_path):
     assert not np.take_along_axis(seen, positions, axis=1).any()
 
 
-def test_scann_where_the_leaves_visited_hold_fewer_than_k():
-    import tensorflow as tf
-
-    from tfrs_croloss.serving.search import ScaNNSearch
-
-    rng = np.random.default_rng(0)
-    candidates, queries = rng.normal(size=(25_000, 8)), rng.normal(size=(3, 8))
-    search, k = ScaNNSearch(candidates.astype("float32")), 20_000
-    best = np.argsort(-(queries @ candidates.T), axis=1)[:, :2]
-    seen = tf.RaggedTensor.from_row_lengths(tf.constant(best.ravel(), tf.int32), [2, 2, 2])
-    positions, scores = (x.numpy() for x in search(tf.constant(queries, tf.float32), seen, k))
-    assert positions.shape == scores.shape == (3, k)
-    for row, (found, excluded) in enumerate(zip(positions, best, strict=True)):
-        number = (found >= 0).sum()
-        assert 1_000 < number < k
-        assert (found[number:] == -1).all()
-        assert (scores[row, number:] == -np.inf).all()
-        assert len(set(found[:number])) == number
-        assert not set(excluded) & set(found)
-
-
 def test_fewer_than_k_unseen(tmp_path):
     frame = pd.DataFrame({"user": ["1", "1", "2"], "item": ["7", "8", "9"]})
     data = encode(Split(frame, frame[:0], frame[:0]))
@@ -335,6 +314,61 @@ def test_fewer_than_k_unseen(tmp_path):
     assert answer["item_ids"].tolist()[0] == [9, -1, -1]
     assert sorted(answer["item_ids"].tolist()[1]) == [-1, 7, 8]
     assert (np.isinf(answer["scores"]) == (answer["item_ids"] == -1)).all()
+
+
+def test_what_was_chosen_for_the_search_is_written_beside_it(data, tmp_path):
+    model = model_of(data, "id")
+    folder = export_model(model, data, tmp_path / "model", k=K, search="scann", target_recall=0.9)
+    described = json.loads((folder / "assets.extra" / "index.json").read_text())
+    assert described["search"] == "scann"
+    assert described["num_candidates"] == len(data.items)
+    assert described["target_recall"] == 0.9
+    assert 0.9 <= described[f"measured_recall@{K}"] <= 1
+    folder = export_model(model, data, tmp_path / "model", k=K)
+    described = json.loads((folder / "assets.extra" / "index.json").read_text())
+    assert described == {"search": "exact", "num_candidates": len(data.items)}
+
+
+def test_two_versions_with_scann_in_one_process(data, tmp_path):
+    """As when a server takes over the second: ScaNN's op holds its searcher by a name."""
+    models = [model_of(data, "id") for _ in range(2)]
+    for model in models:
+        export_model(model, data, tmp_path / "model", k=K, search="scann")
+    script = """
+import json, sys, scann
+import tensorflow as tf
+answers = []
+loaded = [tf.saved_model.load(f"{sys.argv[1]}/{version}") for version in (1, 2)]
+users, nothing = json.loads(sys.argv[2])
+for model in (loaded[0], loaded[1], loaded[0]):
+    serve = model.signatures["serving_default"]
+    specs = serve.structured_input_signature[1]
+    found = serve(
+        user_ids=tf.constant(users, specs["user_ids"].dtype),
+        k=tf.constant(10),
+        exclude=tf.constant([[nothing]], specs["exclude"].dtype),
+    )
+    ids = found["item_ids"].numpy()
+    answers.append((ids.astype(str) if ids.dtype == object else ids).tolist())
+print(json.dumps(answers))
+"""
+    users = data.users.ids.tolist()
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", script, str(tmp_path / "model")),
+            json.dumps([users, data.items.padding]),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answers = [np.array(answer) for answer in json.loads(done.stdout.strip().splitlines()[-1])]
+    for answer, model in zip(answers, [*models, models[0]], strict=True):
+        queries = model.query_embeddings({"user": np.arange(len(data.users))})
+        ids, _ = exact(data, model, queries, data.train)
+        found = [len(set(a) & set(b)) / K for a, b in zip(answer, ids, strict=True)]
+        assert np.mean(found) > 0.99
 
 
 def test_only_ops_of_tensorflow_itself(tmp_path):

@@ -1,5 +1,6 @@
 """Exporting a trained `RetrievalModel` as a SavedModel."""
 
+import json
 from pathlib import Path
 
 from tfrs_croloss._files import replaced_folder
@@ -10,7 +11,7 @@ from tfrs_croloss.serving.server import Server
 from tfrs_croloss.serving.versions import next_version
 from tfrs_croloss.serving.warm_up import write_warm_up
 
-SEARCHES = {"exact": ExactSearch, "scann": ScaNNSearch}
+SEARCHES = ("exact", "scann")
 
 
 def export_model(
@@ -23,6 +24,7 @@ def export_model(
     search="exact",
     query=None,
     version=None,
+    target_recall=0.99,
 ):
     """Writes a SavedModel that answers with the top items, as TensorFlow Serving wants it.
 
@@ -48,7 +50,8 @@ def export_model(
     - A negative `k` and embeddings that are NaN or inf are an error (INVALID_ARGUMENT).
 
     With `search="exact"` the graph holds TensorFlow's own ops alone and runs in an unmodified
-    TensorFlow Serving. `assets.extra` has warm-up requests for each signature.
+    TensorFlow Serving. `assets.extra` has warm-up requests for each signature, and `index.json`:
+    what the search is, and for ScaNN the recall that was measured on the users' queries.
 
     Args:
         model: A trained `RetrievalModel`.
@@ -63,6 +66,7 @@ def export_model(
             user; for a tower of your own. By default `data.queries(history_length)`.
         version: A positive integer; one more than the largest there by default. A version that is
             there is replaced, which a server that has loaded it does not notice.
+        target_recall: The share of a query's k best that ScaNN is to find.
 
     Returns:
         The folder of the SavedModel.
@@ -107,7 +111,10 @@ def export_model(
         raise ValueError(f"{folder} holds something else than a SavedModel: choose another folder")
     candidates = model.candidate_embeddings()
     queries = model.query_embeddings(data.queries(history_length) if query is None else query)
-    index = SEARCHES[search](candidates)
+    if search == "exact":
+        index = ExactSearch(candidates)
+    else:
+        index = ScaNNSearch(candidates, target_recall=target_recall, sample_queries=queries, k=k)
     seen = data.train if seen is None else seen
     server = Server(model, data, index, queries, history_length, seen)
     signatures = server.signatures(min(k, len(data.items)))
@@ -120,6 +127,8 @@ def export_model(
         try:
             tf.saved_model.save(server, str(temporary), signatures=signatures, options=options)
             write_warm_up(temporary, Path(path).name, signatures)
+            description = json.dumps(index.describe(), indent=2)
+            (temporary / "assets.extra" / "index.json").write_text(description + "\n")
         except tf.errors.OpError as error:
             raise OSError(f"could not write to {folder}: {error.message}") from error
     return folder
