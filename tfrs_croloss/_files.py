@@ -50,3 +50,9 @@ def versions(path):
     path = Path(path)
     folders = [x for x in path.iterdir() if x.is_dir()] if path.is_dir() else []
     return {int(x.name): x for x in folders if x.name.isascii() and x.name.isdigit()}
+
+
+def latest_version(path):
+    """The folder that a server would load: the largest version in `path`, or `path` itself."""
+    found = versions(path)
+    return found[max(found)] if found else Path(path)

@@ -1,11 +1,10 @@
 """Top-N evaluation of an exported model: of what its traffic gets."""
 
 import contextlib
-from pathlib import Path
 
 import numpy as np
 
-from tfrs_croloss._files import versions
+from tfrs_croloss._files import latest_version
 from tfrs_croloss.evaluation.lists import evaluate_lists
 from tfrs_croloss.index.membership import as_membership
 from tfrs_croloss.index.validation import positive_int
@@ -165,8 +164,7 @@ def load_export(path):
     """
     import tensorflow as tf
 
-    found = versions(path)
-    folder = found[max(found)] if found else Path(path)
+    folder = latest_version(path)
     # Registers the op that a model may search with. That it is missing matters to such a model
     # alone, which then says so below; on a TensorFlow that it wasn't built for it does not load.
     with contextlib.suppress(ImportError, tf.errors.NotFoundError):
