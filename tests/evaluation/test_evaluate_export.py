@@ -12,7 +12,7 @@ import tf_keras
 
 from tests.evaluation.naive import measure, top
 from tfrs_croloss.data import Split, encode
-from tfrs_croloss.evaluation import evaluate_export, training_segments
+from tfrs_croloss.evaluation import evaluate_export, export, training_segments
 from tfrs_croloss.retrieval import (
     HistoryTower,
     InBatchNegatives,
@@ -103,6 +103,25 @@ def test_what_is_sent_to_be_excluded_is(data, tmp_path):
     for exclude, seen in ((None, data.train), (data.validation.matrix, seen_of(data))):
         result = evaluate_export(tmp_path, data, exclude=exclude, top_n=10)
         assert result.metrics == pytest.approx(expected(data, *embeddings, seen, 10)[1])
+
+
+def test_users_who_have_seen_as_much_share_a_request(data, tmp_path, monkeypatch):
+    """So that none is given the effort of another, which a request of its own would not get."""
+    export_model(model_of(data), data, tmp_path)
+    requests, ask = [], export._Client._ask
+
+    def spy(client, users, n):
+        requests.append(users.tolist())
+        return ask(client, users, n)
+
+    monkeypatch.setattr(export._Client, "_ask", spy)
+    result = evaluate_export(tmp_path, data, batch_size=4)
+    asked = [user for users in requests for user in users]
+    assert sorted(asked) == result.users.tolist()
+    assert [len(users) for users in requests[:-1]] == [4] * (len(requests) - 1)
+    num_seen = [int((data.train_users == user).sum()) for user in asked]
+    assert num_seen == sorted(num_seen)
+    assert len(set(num_seen)) > 3
 
 
 def test_other_targets(data, tmp_path):
