@@ -14,7 +14,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ import numpy as np
 from keras import ops
 
 from benchmarks.backends import backend
+from benchmarks.machine import cpu, forget_peak, resident_bytes
 from tfrs_croloss import CROLoss, MultiMarginLoss, embedding_loss
 from tfrs_croloss.losses.blocks import into_blocks, sum_over_blocks
 from tfrs_croloss.losses.engine import rows_of_a_block
@@ -221,8 +221,8 @@ def probe(run, name, size):
     function = run.compiled(three_products) if name == FLOOR else run.gradients_of(functions[name])
     # Libraries and threads take their memory in a small call.
     run.wait_for(function(*(x[:256] for x in inputs)))
-    before = _resident_bytes("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")
+    before = resident_bytes("VmRSS")
+    forget_peak()
     run.wait_for(function(*inputs))  # compiles
     start = time.perf_counter()
     run.wait_for(function(*inputs))
@@ -230,13 +230,8 @@ def probe(run, name, size):
     peak = run.peak_bytes()
     return {
         "seconds": seconds,
-        "bytes": _resident_bytes("VmHWM") - before if peak is None else peak,
+        "bytes": resident_bytes("VmHWM") - before if peak is None else peak,
     }
-
-
-def _resident_bytes(field):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
 
 
 def in_fresh_process(device, name, size):
@@ -296,12 +291,7 @@ def plot(found, path):
 
 def machine(run, device):
     """What the figures are of."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
-        cpu = names[0].split(":")[1].strip() if names else cpu
-    name = f"{os.cpu_count()} cores of {cpu}"
+    name = cpu()
     if device == "gpu":
         name = f"{run.device_name()}, {name}"
     return f"{name}; {run.name}, Keras {keras.__version__}; float32, d = {DIM}"

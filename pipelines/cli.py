@@ -35,30 +35,36 @@ def train(**chosen):
         return
     metrics = run.metrics()
     print_counts(metrics["data"])
-    print_metrics(metrics["test"]["exact"], f"Test set, {metrics['loss']}, exact search")
+    print_metrics(metrics["test"], f"Test set, {metrics['loss']}")
     print(f"Config, metrics, plot and checkpoints: {run.folder}/")
     print(f"Next: python -m pipelines export --run {run.folder}")
 
 
-def evaluate(run: str, index: Literal["exact", "scann"] = "exact", top_n: list[int] | None = None):
-    """Measures a trained run on its test set again, exactly or through ScaNN.
+def evaluate(
+    run: str,
+    index: Literal["exact", "scann"] | None = None,
+    model: str | None = None,
+    top_n: list[int] | None = None,
+):
+    """Measures a trained run on its test set as it is served: what its export answers.
 
-    The metrics are printed, and written to the run's folder as evaluation-<index>.json.
+    Beside it stands the exact search of the model, and both again for new and old users, head
+    and tail items. Printed, and written to the run's folder as evaluation-<index>.json.
 
     Args:
         run: Folder of the run.
-        index: exact scores every item; scann is approximate and fast.
+        index: Search of the export that is made to be measured, as of `export`: exact (the
+            default) or scann.
+        model: Folder of an export of the run, or of its versions, of which the latest is measured
+            instead; --index may then be left out.
         top_n: List lengths N, as in [20,50]; those of the run by default.
     """
-    from pipelines.report import print_metrics
-    from pipelines.runs import write_json
-    from pipelines.training import open_run, test_metrics
+    from pipelines.report import print_evaluation
+    from pipelines.served import evaluate_run
 
-    opened, config, data, model = open_run(run)
-    metrics = test_metrics(config, data, model, index, top_n)
-    path = opened.folder / f"evaluation-{index}.json"
-    write_json(path, metrics)
-    print_metrics(metrics, f"Test set, {config.loss}, {index} search")
+    path, content = evaluate_run(run, index, model, top_n)
+    print_evaluation(content, "Test set")
+    print(f"Served by: {content['model'] or 'an export made for this, and thrown away'}")
     print(f"Metrics: {path}")
 
 

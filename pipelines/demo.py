@@ -12,7 +12,8 @@ from pipelines.build import load_data, movielens
 from pipelines.options import Config
 from pipelines.report import console, plot_recall, print_counts, print_table
 from pipelines.runs import read_json, write_json
-from pipelines.training import export_run, open_run, test_metrics, train
+from pipelines.served import evaluate_served
+from pipelines.training import export_run, open_run, train
 
 SETTINGS = Path(__file__).with_name("demo.yaml")
 BASELINE, EXPORTED = "softmax", "CROLoss"
@@ -83,11 +84,11 @@ def demo(name, seeds, runs):
 
 
 def _measure(folder, config):
-    """Test metrics of a complete run by kind of search, the approximate ones measured once."""
-    path = folder / "scann" / f"{config.name}.json"
+    """Test metrics of a complete run: exactly, and those of a ScaNN export, measured once."""
+    path = folder / "served" / f"{config.name}.json"
     if not path.exists():
         _, config, data, model = open_run(folder / config.name)
-        write_json(path, test_metrics(config, data, model, "scann"))
+        write_json(path, evaluate_served(config, data, model, "scann").as_dict())
     exact = read_json(folder / config.name / "metrics.json")["test"]["exact"]
     return {"exact": exact, "scann": read_json(path)}
 

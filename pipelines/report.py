@@ -23,13 +23,39 @@ def print_counts(counts):
     console.print(table)
 
 
-def print_metrics(metrics, title):
-    """Prints one result: a row a metric, a column a list length N."""
-    sizes = sorted({int(name.split("@")[1]) for name in metrics if "@" in name})
-    table = Table("", *(f"N = {n}" for n in sizes), title=title, **STYLE)
+def print_metrics(results, title):
+    """Prints results of one model: a row a metric and kind of search, a column a list length N.
+
+    Args:
+        results: From a kind of search to the metrics that `evaluate` gives.
+        title: Over the table.
+    """
+    sizes = _sizes(next(iter(results.values())))
+    table = Table("", "search", *(f"N = {n}" for n in sizes), title=title, **STYLE)
     for metric in ("recall", "ndcg", "mrr", "coverage"):
-        table.add_row(metric, *(f"{metrics[f'{metric}@{n}']:.4f}" for n in sizes))
+        for search, metrics in results.items():
+            table.add_row(metric, search, *(f"{metrics[f'{metric}@{n}']:.4f}" for n in sizes))
     console.print(table)
+
+
+def print_evaluation(content, title):
+    """Prints what `evaluate_run` found: exact and served, of all users and of each segment."""
+    searches = {"exact": "exact", "served": f"served ({content['index']})"}
+    print_metrics({label: content[search] for search, label in searches.items()}, title)
+    columns = _columns(content["exact"])
+    table = Table("", "search", *columns, caption="R: Recall, N: NDCG", **STYLE)
+    for name, part in content["segments"].items():
+        for search, label in searches.items():
+            # There is nothing of a segment that no one is in.
+            cells = (part[search].get(metric) for metric in columns.values())
+            table.add_row(name, label, *("" if x is None else f"{x:.4f}" for x in cells))
+        table.add_section()
+    console.print(table)
+    notes = Table.grid(padding=(0, 2))
+    for name, part in content["segments"].items():
+        users = f"{part['num_users']:,} of {content['num_users']:,} users"
+        notes.add_row(name, users, part["description"])
+    console.print(notes)
 
 
 def print_table(results, title):
@@ -41,12 +67,7 @@ def print_table(results, title):
         title: Over the table.
     """
     first = next(iter(results.values()))
-    columns = {
-        f"{letter}@{name.split('@')[1]}": name
-        for letter, metric in (("R", "recall"), ("N", "ndcg"))
-        for name in next(iter(first.values()))
-        if name.startswith(f"{metric}@")
-    }
+    columns = _columns(next(iter(first.values())))
     caption = "R: Recall, N: NDCG"
     table = Table("loss", "search", *columns, title=title, caption=caption, **STYLE)
     for kind in first:
@@ -59,6 +80,20 @@ def print_table(results, title):
             table.add_row(loss, kind, *cells)
         table.add_section()
     console.print(table)
+
+
+def _sizes(metrics):
+    """The list lengths N that were measured at."""
+    return sorted({int(name.split("@")[1]) for name in metrics if "@" in name})
+
+
+def _columns(metrics):
+    """Recall and NDCG at each N, by short names."""
+    return {
+        f"{letter}@{n}": f"{metric}@{n}"
+        for letter, metric in (("R", "recall"), ("N", "ndcg"))
+        for n in _sizes(metrics)
+    }
 
 
 def _cell(values, best):

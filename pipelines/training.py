@@ -13,7 +13,7 @@ from pipelines.runs import Run, write_json
 from pipelines.strategy import build_strategy, from_chief, is_chief
 from tfrs_croloss.data import training_batches
 from tfrs_croloss.evaluation import evaluate
-from tfrs_croloss.index import build_index
+from tfrs_croloss.index import ExactIndex
 from tfrs_croloss.retrieval.requirements import tf, tf_keras
 from tfrs_croloss.serving import export_model
 
@@ -98,7 +98,7 @@ def _measure(config, data, model, state):
         "best_epoch": best["epoch"],
         "validation": {config.select: best[config.select]},
         "data": data.counts,
-        "test": {"exact": test_metrics(config, data, model, "exact")},
+        "test": {"exact": evaluate_exactly(config, data, model).as_dict()},
     }
     plot_recall({config.loss: content["test"]["exact"]}, run.plot_path)
     write_json(run.metrics_path, content)
@@ -121,10 +121,15 @@ def open_run(folder):
 def export_run(folder, index="exact", k=100, output=None, version=None):
     """Exports a complete run's best model; returns the folder of the SavedModel."""
     run, config, data, model = open_run(folder)
+    return export(config, data, model, output or run.export, index, k, version)
+
+
+def export(config, data, model, path, index="exact", k=100, version=None):
+    """Exports the model of a run; returns the folder of the SavedModel."""
     return export_model(
         model,
         data,
-        output or run.export,
+        path,
         k=k,
         history_length=config.history_length_of_tower,
         seen=seen_items(config, data),
@@ -138,22 +143,23 @@ def seen_items(config, data):
     return data.train + data.validation.matrix if config.mask_validation else data.train
 
 
-def test_metrics(config, data, model, kind, top_n=None):
-    """Metrics of the test set through an index of the kind named, as plain numbers."""
-    return _metrics(
-        config, data, model, data.test, seen_items(config, data), kind, top_n or config.top_n
+def evaluate_exactly(config, data, model, top_n=None, segments=None):
+    """The `Evaluation` of a run's model on the test set, every item scored."""
+    return _evaluate(
+        config, data, model, data.test, seen_items(config, data), top_n or config.top_n, segments
     )
 
 
-def _metrics(config, data, model, targets, seen, kind, top_n):
+def _evaluate(config, data, model, targets, seen, top_n, segments=None):
     return evaluate(
-        build_index(model.candidate_embeddings(), kind),
+        ExactIndex(model.candidate_embeddings()),
         model.query_embeddings(data.queries(config.history_length_of_tower)),
         targets.matrix,
         exclude=seen,
         num_targets=targets.counts,
         top_n=top_n,
-    ).as_dict()
+        segments=segments,
+    )
 
 
 class _State:
@@ -290,10 +296,8 @@ class _Progress(tf_keras.callbacks.Callback):
             self._save_step()
             return
         data = self.data
-        metrics = _metrics(
-            config, data, self.model, data.validation, data.train, "exact", config.top_n
-        )
-        row = {"train_loss": loss, **metrics}
+        found = _evaluate(config, data, self.model, data.validation, data.train, config.top_n)
+        row = {"train_loss": loss, **found.as_dict()}
         # The last bits may differ from machine to machine, and all must stop at the same epoch.
         agreed = zip(row.items(), from_chief(self.strategy, list(row.values())), strict=True)
         row = {name: type(own)(number) for (name, own), number in agreed}

@@ -1,11 +1,11 @@
 import dataclasses
 import json
-import math
 
 import numpy as np
 import pytest
 import scipy.sparse
 
+from tests.evaluation.naive import measure, top
 from tfrs_croloss.evaluation import evaluate
 from tfrs_croloss.index import ExactIndex
 
@@ -34,21 +34,13 @@ def sparse(dense):
 
 
 def naive(items, queries, targets, exclude, num_targets, n):
-    recalls, ndcgs, mrrs, shown = [], [], [], set()
+    lists, wanted = [], []
     for u in range(len(queries)):
-        if num_targets[u] == 0:
-            continue
-        allowed = [i for i in range(len(items)) if not exclude[u][i]]
-        ranked = sorted(allowed, key=lambda i: (-sum(items[i] * queries[u]), i))[:n]
-        shown.update(ranked)
-        ranks = [rank for rank, item in enumerate(ranked, start=1) if targets[u][item]]
-        ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(n, num_targets[u]) + 1))
-        recalls.append(len(ranks) / num_targets[u])
-        ndcgs.append(sum(1 / math.log2(rank + 1) for rank in ranks) / ideal)
-        mrrs.append(1 / ranks[0] if ranks else 0.0)
-    per_user = {f"recall@{n}": recalls, f"ndcg@{n}": ndcgs, f"mrr@{n}": mrrs}
-    means = {name: sum(values) / len(values) for name, values in per_user.items()}
-    return per_user, means | {f"coverage@{n}": len(shown) / len(items)}
+        scores = [sum(item * queries[u]) for item in items]
+        lists.append(top(scores, np.flatnonzero(exclude[u]), n))
+        own = {*np.flatnonzero(targets[u]).tolist()}
+        wanted.append(own | {f"unseen {i}" for i in range(num_targets[u] - len(own))})
+    return measure(lists, wanted, n, range(len(items)))
 
 
 @pytest.mark.parametrize("block_size", [1, 5, 1024])

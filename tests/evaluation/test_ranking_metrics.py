@@ -54,6 +54,13 @@ def test_coverage():
     assert coverage(positions, 10, 1) == 0.1
     assert coverage(positions, 10, 3) == 0.4
     assert coverage(np.zeros((0, 2), int), 10, 2) == 0.0
+    part = np.arange(10) % 3 == 0  # 0, 3, 6, 9
+    assert coverage(positions, 10, 1, part) == 0.25
+    assert coverage(positions, 10, 3, part) == 0.5
+    # The end of a list is not the last item.
+    assert coverage(positions, 4, 3) == 1.0
+    assert coverage(positions, 5, 3, np.arange(5) == 4) == 0.0
+    assert coverage(positions, 10, 3, np.zeros(10, bool)) == 0.0
 
 
 def test_errors():

@@ -12,6 +12,7 @@ from pipelines.cli import main
 from pipelines.recommend import ask
 from pipelines.training import open_run, seen_items, train
 from tfrs_croloss.index import ExactIndex
+from tfrs_croloss.serving import export_model
 
 
 def test_train_writes_all_it_says(run, capsys):
@@ -37,20 +38,78 @@ def test_the_resolved_config_trains_the_same_again(run, tmp_path, capsys):
         assert again["test"]["exact"][metric] == pytest.approx(value, abs=0.02)
 
 
-def test_evaluate_exactly_is_what_train_measured(run, capsys):
+def test_evaluate_measures_what_is_served_beside_what_train_measured(run, capsys):
     main(["evaluate", "--run", str(run)])
-    assert "coverage" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("coverage", "exact", "served (exact)", "tail items"))
     evaluation = json.loads((run / "evaluation-exact.json").read_text())
     trained = json.loads((run / "metrics.json").read_text())["test"]["exact"]
-    assert evaluation == pytest.approx(trained)
+    assert {"num_users": evaluation["num_users"], **evaluation["exact"]} == pytest.approx(trained)
+    assert evaluation["served"] == pytest.approx(evaluation["exact"])
+    assert (evaluation["index"], evaluation["model"]) == ("exact", None)
+    # All 60 users have 14 training interactions.
+    new, old = (evaluation["segments"][name] for name in ("new users", "old users"))
+    assert new["description"] == "users with at most 14 training interactions"
+    assert (new["num_users"], new["num_users_left_out"]) == (60, 0)
+    assert new["served"] == evaluation["served"]
+    assert (old["num_users"], old["num_users_left_out"], old["served"]) == (0, 60, {})
+    assert f"{evaluation['num_users']} of 60 users" in out
     (run / "evaluation-exact.json").unlink()
 
 
-def test_evaluate_through_scann_at_other_sizes(run):
+def test_evaluate_by_item_segments(run):
+    main(["evaluate", "--run", str(run), "--top_n", "[20]"])
+    content = json.loads((run / "evaluation-exact.json").read_text())
+    _, config, data, trained = open_run(run)
+    queries = trained.query_embeddings({"user": np.arange(len(data.users))})
+    lists = ExactIndex(trained.candidate_embeddings()).search(queries, 20, seen_items(config, data))
+    counts = np.bincount(data.train_items, minlength=len(data.items)).tolist()
+    many = sorted(counts)[-(-len(counts) * 4 // 5) - 1]
+    for name, is_in in (("head items", lambda c: c > many), ("tail items", lambda c: c <= many)):
+        recalls = []
+        for user, wanted in enumerate(data.test.matrix.toarray()):
+            own = {item for item in np.flatnonzero(wanted) if is_in(counts[item])}
+            others = data.test.counts[user] - wanted.sum() if name == "tail items" else 0
+            if own or others:
+                found = own & set(lists.positions[user].tolist())
+                recalls.append(len(found) / (len(own) + others))
+        part = content["segments"][name]
+        assert part["num_users"] == len(recalls)
+        assert part["served"]["recall@20"] == pytest.approx(np.mean(recalls))
+        assert f"than {many} " in part["description"] or f"most {many} " in part["description"]
+    (run / "evaluation-exact.json").unlink()
+
+
+def test_evaluate_through_scann_at_other_sizes(run, capsys):
     main(["evaluate", "--run", str(run), "--index", "scann", "--top_n", "[3,7]"])
+    assert "served (scann)" in capsys.readouterr().out
     evaluation = json.loads((run / "evaluation-scann.json").read_text())
-    assert {"recall@3", "ndcg@7", "mrr@3", "coverage@7"} <= evaluation.keys()
+    for metrics in (evaluation["exact"], evaluation["served"]):
+        assert {"recall@3", "ndcg@7", "mrr@3", "coverage@7"} <= metrics.keys()
+    # Below 1,000 items ScaNN scores them all.
+    assert evaluation["served"] == pytest.approx(evaluation["exact"])
     (run / "evaluation-scann.json").unlink()
+
+
+def test_evaluate_an_export_that_is_there(run, tmp_path, capsys):
+    """Its answers and no others: this one leaves the validation items in."""
+    _, _, data, trained = open_run(run)
+    export_model(trained, data, tmp_path, search="scann", version=3)
+    main(["evaluate", "--run", str(run), "--model", str(tmp_path)])
+    assert f"Served by: {tmp_path / '3'}" in capsys.readouterr().out
+    evaluation = json.loads((run / "evaluation-scann.json").read_text())
+    assert evaluation["model"] == str(tmp_path / "3")
+    assert evaluation["served"]["recall@20"] < evaluation["exact"]["recall@20"]
+    (run / "evaluation-scann.json").unlink()
+    for model, index, message in (
+        (tmp_path, "exact", f"{tmp_path / '3'} searches with --index scann"),
+        (run, "exact", f"{run}: no SavedModel that loads here"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(["evaluate", "--run", str(run), "--model", str(model), "--index", index])
+        assert stopped.value.code == 2
+        assert message in capsys.readouterr().err
+    assert not list(run.glob("evaluation-*"))
 
 
 def test_export_and_recommend(run, tmp_path, capsys):
@@ -101,6 +160,9 @@ def test_a_history_tower_from_training_to_recommendations(train_options, tmp_pat
     history.write_text(json.dumps({"new user": ["1001", "1003", "1005"]}))
     model = str(tmp_path / "h" / "export")
     main(["recommend", "--model", model, "--users", "new user", "--histories", str(history)])
+    main(["evaluate", "--run", str(tmp_path / "h"), "--model", model])
+    evaluation = json.loads((tmp_path / "h" / "evaluation-exact.json").read_text())
+    assert evaluation["served"] == pytest.approx(evaluation["exact"], abs=1e-3)
     (items,) = ask(model, ["new user"], 100, [["1001", "1003", "1005"]])
     assert np.mean([int(item) % 2 for item in items[:10]]) > 0.8  # of the camp of the history
     assert not {"1001", "1003", "1005"} & set(items)

@@ -4,7 +4,21 @@ from tfrs_croloss._extras import require
 
 require("tfrs_croloss.evaluation", "scipy")
 
-from tfrs_croloss.evaluation.evaluate import Evaluation, evaluate
+from tfrs_croloss.evaluation.evaluate import evaluate
+from tfrs_croloss.evaluation.export import evaluate_export
+from tfrs_croloss.evaluation.lists import Evaluation, evaluate_lists
 from tfrs_croloss.evaluation.metrics import coverage, mrr, ndcg, recall
+from tfrs_croloss.evaluation.segments import Segment, training_segments
 
-__all__ = ["Evaluation", "coverage", "evaluate", "mrr", "ndcg", "recall"]
+__all__ = [
+    "Evaluation",
+    "Segment",
+    "coverage",
+    "evaluate",
+    "evaluate_export",
+    "evaluate_lists",
+    "mrr",
+    "ndcg",
+    "recall",
+    "training_segments",
+]

@@ -80,16 +80,17 @@ def mrr(hits, n):
     return np.where(top.any(axis=1), 1.0 / (top.argmax(axis=1) + 1), 0.0)
 
 
-def coverage(positions, num_items, n):
-    """The share of the catalogue that stands in any user's top N.
+def coverage(positions, num_items, n, items=None):
+    """The share of the catalogue, or of a part of it, that stands in any user's top N.
 
     Args:
         positions: int array, `[num_users, max_n]`. Items, best first; -1 where a list has ended.
         num_items: int. The number of items in the catalogue.
         n: int from 1 to `max_n`.
+        items: bool array, `[num_items]`. The part of the catalogue; all of it by default.
 
     Returns:
-        float.
+        float; 0 for an empty part.
 
     Raises:
         ValueError: if `n` is out of range.
@@ -97,10 +98,11 @@ def coverage(positions, num_items, n):
     >>> coverage(np.array([[0, 1], [0, -1]]), num_items=4, n=2)
     0.5
     """
-    top = _top(positions, n)
-    shown = np.zeros(num_items, bool)
-    shown[top[top >= 0]] = True
-    return float(shown.mean())
+    # One place more, which position -1 means: quicker than leaving the ends of lists out.
+    shown = np.zeros(num_items + 1, bool)
+    shown[_top(positions, n)] = True
+    shown = shown[:num_items] if items is None else shown[:num_items][items]
+    return float(shown.mean()) if shown.size else 0.0
 
 
 def _top(ranked, n):

@@ -3,12 +3,11 @@
 import json
 from pathlib import Path
 
-from tfrs_croloss._files import replaced_folder
+from tfrs_croloss._files import replaced_folder, versions
 from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.retrieval.requirements import tf
 from tfrs_croloss.serving.search import ExactSearch, ScaNNSearch
 from tfrs_croloss.serving.server import Server
-from tfrs_croloss.serving.versions import next_version
 from tfrs_croloss.serving.warm_up import write_warm_up
 
 SEARCHES = ("exact", "scann")
@@ -122,7 +121,7 @@ def export_model(
         namespace_whitelist=["Scann"] if search == "scann" else None
     )
     # Late, so that another export that runs meanwhile is most likely seen.
-    folder = folder or Path(path) / str(next_version(path))
+    folder = folder or Path(path) / str(max(versions(path), default=0) + 1)
     with replaced_folder(folder) as temporary:
         try:
             tf.saved_model.save(server, str(temporary), signatures=signatures, options=options)
