@@ -45,6 +45,7 @@ def evaluate(
     index: Literal["exact", "scann"] | None = None,
     model: str | None = None,
     top_n: list[int] | None = None,
+    target_recall: float = 0.99,
 ):
     """Measures a trained run on its test set as it is served: what its export answers.
 
@@ -58,11 +59,12 @@ def evaluate(
         model: Folder of an export of the run, or of its versions, of which the latest is measured
             instead; --index may then be left out.
         top_n: List lengths N, as in [20,50]; those of the run by default.
+        target_recall: Share of the best that scann is to find, as of `export`.
     """
     from pipelines.report import print_evaluation
     from pipelines.served import evaluate_run
 
-    path, content = evaluate_run(run, index, model, top_n)
+    path, content = evaluate_run(run, index, model, top_n, target_recall)
     print_evaluation(content, "Test set")
     print(f"Served by: {content['model'] or 'an export made for this, and thrown away'}")
     print(f"Metrics: {path}")
@@ -72,6 +74,7 @@ def export(
     run: str,
     index: Literal["exact", "scann"] = "exact",
     k: int = 100,
+    target_recall: float = 0.99,
     output: str | None = None,
     version: int | None = None,
 ):
@@ -83,12 +86,14 @@ def export(
         run: Folder of the run.
         index: exact runs in an unmodified TensorFlow Serving; scann needs ScaNN's op there.
         k: Items to return where a request does not say.
+        target_recall: Share of the k best that scann is to find; what it found of users' is written
+            to the SavedModel's assets.extra/index.json.
         output: Folder of the versions, each a SavedModel; <run>/export by default.
         version: Number of this one, to replace it if it is there; by default the next.
     """
     from pipelines.training import export_run
 
-    path = export_run(run, index, k, output, version)
+    path = export_run(run, output, index=index, k=k, target_recall=target_recall, version=version)
     print(f"SavedModel: {path}")
     print(f"Next: python -m pipelines recommend --model {path.parent} --users ID ...")
 

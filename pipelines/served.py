@@ -2,13 +2,13 @@
 
 import tempfile
 
-from pipelines.runs import write_json
+from pipelines.runs import read_json, write_json
 from pipelines.training import evaluate_exactly, export, open_run
 from tfrs_croloss._files import latest_version
 from tfrs_croloss.evaluation import evaluate_export, training_segments
 
 
-def evaluate_run(folder, index=None, model=None, top_n=None):
+def evaluate_run(folder, index=None, model=None, top_n=None, target_recall=0.99):
     """Measures a complete run's best model, exactly and as it is served.
 
     Args:
@@ -17,6 +17,7 @@ def evaluate_run(folder, index=None, model=None, top_n=None):
             must be.
         model: Folder of an export of the run, or of its versions, to measure instead.
         top_n: List lengths N; those of the run by default.
+        target_recall: Share of the best that ScaNN is to find in the export to make.
 
     Returns:
         The path of the JSON file that was written to the run's folder, and its content.
@@ -31,7 +32,7 @@ def evaluate_run(folder, index=None, model=None, top_n=None):
     index = index or "exact"
     segments = training_segments(data.train, data.test.counts)
     exact = evaluate_exactly(config, data, trained, top_n, segments)
-    served = evaluate_served(config, data, trained, index, model, top_n, segments)
+    served = evaluate_served(config, data, trained, index, model, top_n, segments, target_recall)
     content = {
         "index": index,
         "model": None if model is None else str(model),
@@ -54,26 +55,29 @@ def evaluate_run(folder, index=None, model=None, top_n=None):
     return path, content
 
 
-def evaluate_served(config, data, trained, index, model=None, top_n=None, segments=None):
+def evaluate_served(
+    config, data, trained, index, model=None, top_n=None, segments=None, target_recall=0.99
+):
     """The `Evaluation` of a run's export on the test set, or of one made for it and thrown away.
 
     A model on histories is sent them, as its clients do.
     """
+    top_n = top_n or config.top_n
     with tempfile.TemporaryDirectory() as folder:
+        options = {"k": max(top_n), "target_recall": target_recall}
         return evaluate_export(
-            model or export(config, data, trained, folder, index),
+            model or export(config, data, trained, folder, index, **options),
             data,
             history_length=config.history_length_of_tower,
-            top_n=top_n or config.top_n,
+            top_n=top_n,
             segments=segments,
         )
 
 
 def _search_of(model, index):
     """The search of an export, which must be `index` if that is given."""
-    graph = model / "saved_model.pb"
-    # Its ops stand in the graph by their names.
-    search = "scann" if graph.exists() and b"Scann>" in graph.read_bytes() else "exact"
+    path = model / "assets.extra" / "index.json"
+    search = read_json(path)["search"] if path.exists() else index
     if index not in (None, search):
         raise ValueError(
             f"{model} searches with --index {search}. Leave --index out, or export another. "

@@ -118,13 +118,13 @@ def open_run(folder):
     return run, config, data, model
 
 
-def export_run(folder, index="exact", k=100, output=None, version=None):
+def export_run(folder, output=None, **options):
     """Exports a complete run's best model; returns the folder of the SavedModel."""
     run, config, data, model = open_run(folder)
-    return export(config, data, model, output or run.export, index, k, version)
+    return export(config, data, model, output or run.export, **options)
 
 
-def export(config, data, model, path, index="exact", k=100, version=None):
+def export(config, data, model, path, index="exact", k=100, target_recall=0.99, version=None):
     """Exports the model of a run; returns the folder of the SavedModel."""
     return export_model(
         model,
@@ -134,6 +134,7 @@ def export(config, data, model, path, index="exact", k=100, version=None):
         history_length=config.history_length_of_tower,
         seen=seen_items(config, data),
         search=index,
+        target_recall=target_recall,
         version=version,
     )
 

@@ -3,6 +3,9 @@
 import numpy as np
 import scipy.sparse
 
+# Cells of the matrix that are held at once, a byte each: few enough to stay in the cache.
+_FLAGS = 2**22
+
 
 def as_membership(name, matrix, shape):
     """Returns a sparse matrix as csr with sorted, unique column indices in each row.
@@ -60,14 +63,18 @@ def contains(members, columns):
     [[True, False], [True, False]]
     """
     num_rows, num_columns = members.shape
-    if members.nnz == 0:
-        return np.zeros(columns.shape, bool)
-    # Numbering the cells of the matrix row by row turns the stored entries into one sorted
-    # array, so all rows are looked up with a single binary search. int64, because the number of
-    # cells easily passes 2^31.
-    first_cells = np.arange(num_rows, dtype=np.int64) * num_columns
-    stored = np.repeat(first_cells, np.diff(members.indptr)) + members.indices
-    wanted = first_cells[:, None] + columns
-    places = np.searchsorted(stored, wanted)
-    # A negative column would name a cell of the row before.
-    return (stored[np.minimum(places, len(stored) - 1)] == wanted) & (columns >= 0)
+    found = np.zeros(columns.shape, bool)
+    block_size = max(1, _FLAGS // num_columns)
+    # One column more, which stays False, for the negative numbers: the last is column -1.
+    flags = np.zeros((min(block_size, num_rows), num_columns + 1), bool)
+    for start in range(0, num_rows, block_size):
+        wanted = np.maximum(columns[start : start + block_size], -1)
+        starts = members.indptr[start : start + len(wanted) + 1]
+        rows = np.repeat(np.arange(len(wanted)), np.diff(starts))
+        stored = rows, members.indices[starts[0] : starts[-1]]
+        flags[stored] = True
+        found[start : start + len(wanted)] = np.take_along_axis(
+            flags[: len(wanted)], wanted, axis=1
+        )
+        flags[stored] = False
+    return found
