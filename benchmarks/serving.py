@@ -43,9 +43,9 @@ TensorFlow {versions[tensorflow]}. A request asks for the {k} best of {items:,} 
   {swap[p99_ms]:.0f} ms.
 - **Memory**: {first[mib]:.0f} MiB after {first[requests]:,} requests, {last[mib]:.0f} MiB after
   {last[requests]:,}.
-- **SIGTERM**, with {busy} clients: after it {end[answered]} requests were answered and
-  {end[sent_and_unanswered]} were not, beside those that found no connection; the process ended
-  after {end[seconds]:.1f} s with code {end[exit_code]}.
+- **SIGTERM**, with {busy} clients: after it {end[answered]} requests were answered.
+  {end[sent_and_unanswered]} found their connection closing, beside those that found none. The
+  process ended after {end[seconds]:.1f} s with code {end[exit_code]}.
 """
 
 

@@ -1,5 +1,6 @@
 """The newest version of an exported model, kept up to date while it serves."""
 
+import gc
 import threading
 
 import tensorflow as tf
@@ -61,6 +62,8 @@ class Versions:
                 continue
             self._serving = number, state
             logger.info("version %d serves", number)
+            # The old one is full of cycles, and would lie about for several versions.
+            gc.collect()
             return
 
     def watch(self, seconds):
