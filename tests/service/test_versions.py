@@ -75,15 +75,15 @@ def test_a_version_that_does_not_load_changes_nothing(made, tmp_path):
         server.wait_for("version 2 serves")
         assert items_of(server, users) == new
         # Garbage, and less than there was.
-        (tmp_path / "model" / "3").mkdir()
-        (tmp_path / "model" / "3" / "saved_model.pb").write_bytes(b"\x00garbage")
-        server.wait_for("version 3 does not load")
-        shutil.copytree(source / "1", tmp_path / "model" / "4")
-        (data,) = (tmp_path / "model" / "4" / "variables").glob("*.data*")
+        (tmp_path / "3").mkdir()
+        (tmp_path / "3" / "saved_model.pb").write_bytes(b"\x00garbage")
+        shutil.copytree(source / "1", tmp_path / "4")
+        (data,) = (tmp_path / "4" / "variables").glob("*.data*")
         data.write_bytes(data.read_bytes()[:1000])
-        server.wait_for("version 4 does not load")
+        for version in ("3", "4"):
+            (tmp_path / version).rename(tmp_path / "model" / version)
+            server.wait_for(f"version {version} does not load")
         assert items_of(server, users) == new
-        failures = server.log().count("does not load")
         # Taking away the one that serves brings the one before it back.
         (tmp_path / "model" / "2").rename(tmp_path / "2")
         server.wait_for("version 1 serves", times=2)
@@ -92,7 +92,8 @@ def test_a_version_that_does_not_load_changes_nothing(made, tmp_path):
         server.wait_for("version 5 serves")
         assert items_of(server, users) == new
         # Nothing is tried again that has not changed.
-        assert server.log().count("does not load") == failures
+        for version in ("3", "4"):
+            assert server.log().count(f"version {version} does not load") == 1
         # Without any version there is still the one in memory.
         (tmp_path / "model").rename(tmp_path / "elsewhere")
         assert items_of(server, users) == new
