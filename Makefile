@@ -13,18 +13,22 @@ PYTHON ?=
 PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 # Arguments for a command: `make demo ARGS="--help"`, `make test ARGS="-k losses"`.
 ARGS ?=
+# What `make serve` serves.
+MODEL ?= runs/demo/export
 
 VENV := .venv
 BIN := $(VENV)/bin
 # JAX and PyTorch have an environment of their own: TensorFlow's pins bind them to nothing there.
 BACKENDS := .venv-backends
+# KServe too: it wants pandas 2.
+SERVING := .venv-serving
 EXTRAS := tfrs scann pipelines demo tune dev
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 # What pip says about its own updates is noise here.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-backends lint format lock clean
+.PHONY: help install demo serve test test-backends test-serving lint format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -35,7 +39,8 @@ install: $(VENV)/.installed ## Make .venv: the locked dependencies, then this pa
 # whenever the lock's text changes (the stamp is its copy), the package alone when its packaging does.
 $(VENV)/.locked: requirements.lock
 $(BACKENDS)/.locked: requirements-backends.lock
-$(VENV)/.locked $(BACKENDS)/.locked:
+$(SERVING)/.locked: requirements-serving.lock
+$(VENV)/.locked $(BACKENDS)/.locked $(SERVING)/.locked:
 	@if cmp --silent $< $@; then touch $@; exit; fi; \
 	is311() { "$$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; }; \
 	for python in $(if $(PYTHON),"$(PYTHON)",python3.11 python3) ""; do \
@@ -59,6 +64,9 @@ $(VENV)/.installed: $(VENV)/.locked setup.py pyproject.toml
 demo: install ## Train, evaluate, export and recommend on a small data set
 	$(BIN)/python -m pipelines demo $(ARGS)
 
+serve: $(SERVING)/.locked ## Serve MODEL=runs/demo/export over HTTP, on port 8501
+	$(SERVING)/bin/python -m pipelines.serve --model $(MODEL) $(ARGS)
+
 test: install ## Check the code with ruff, then run the tests
 	$(BIN)/ruff check --quiet .
 	$(BIN)/python $(PYTEST) $(ARGS)
@@ -67,6 +75,9 @@ test-backends: $(BACKENDS)/.locked ## Run the tests of the losses on JAX and on 
 	for backend in jax torch; do \
 		KERAS_BACKEND=$$backend $(BACKENDS)/bin/python $(PYTEST) tests/backends tests/losses tfrs_croloss/losses $(ARGS); \
 	done
+
+test-serving: install $(SERVING)/.locked ## Run the tests of the HTTP service
+	$(BIN)/python $(PYTEST) tests/service $(ARGS)
 
 lint: install ## Check the code and its formatting with ruff
 	$(BIN)/ruff check .
@@ -80,15 +91,16 @@ format: install ## Format the code and apply ruff's safe fixes
 # would fail everywhere else. Versions stay unless `make lock ARGS=--upgrade`.
 # PyTorch's CPU build stands on an index of PyTorch's own: tell uv and pip of it (UV_FIND_LINKS and
 # PIP_FIND_LINKS, or UV_EXTRA_INDEX_URL and PIP_EXTRA_INDEX_URL).
-lock: $(VENV)/.locked ## Resolve the dependencies in setup.py into the two locks, with hashes
+lock: $(VENV)/.locked ## Resolve the dependencies in setup.py into the three locks, with hashes
 	@compile() { \
 		$(BIN)/uv pip compile --quiet --no-config --generate-hashes --python $(BIN)/python \
 			--python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-build-isolation \
 			--custom-compile-command 'make lock' --output-file "$$@" $(ARGS) setup.py; \
 	}; \
 	compile requirements.lock $(EXTRAS:%=--extra %); \
-	compile requirements-backends.lock --extra backends --constraint requirements.lock
+	compile requirements-backends.lock --extra backends --constraint requirements.lock; \
+	compile requirements-serving.lock --extra serving
 
 clean: ## Remove .venv, caches, builds and runs
-	rm -rf $(VENV) $(BACKENDS) build dist *.egg-info runs .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BACKENDS) $(SERVING) build dist *.egg-info runs .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

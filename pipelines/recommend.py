@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.saved_models import load, versions
+
 
 def recommend(path, users, k=10, histories=None, titles=None, seen=None):
     """Prints the top k items of each user, beside what they have seen if told.
@@ -57,7 +59,8 @@ def ask(path, users, k, histories=None):
         k: Items a user.
         histories: A list of item ids for each user, for a model with a history tower.
     """
-    model = _load(_latest(path))
+    # The latest version in the folder; or the folder itself.
+    model = load(max(versions(path).items(), default=(0, path))[1])
     serve = model.signatures["serving_default"]
     inputs = serve.structured_input_signature[1]
     features = {"user_ids": _ids(users, inputs["user_ids"].dtype, "user")}
@@ -74,36 +77,6 @@ def ask(path, users, k, histories=None):
         [_text(item) for item, score in zip(*row, strict=True) if score > -float("inf")]
         for row in zip(found["item_ids"].numpy(), found["scores"].numpy(), strict=True)
     ]
-
-
-def _latest(path):
-    """The largest version in a folder, as TensorFlow Serving would load; or the folder itself."""
-    path = Path(path)
-    folders = [x for x in path.iterdir() if x.is_dir()] if path.is_dir() else []
-    versions = [folder for folder in folders if re.fullmatch("[0-9]+", folder.name)]
-    return str(max(versions, key=lambda folder: int(folder.name), default=path))
-
-
-def _load(path):
-    try:
-        try:
-            return tf.saved_model.load(path)
-        except (RuntimeError, tf.errors.NotFoundError) as error:
-            if "Scann" not in str(error):
-                raise
-            import scann  # noqa: F401  registers the search op that the model wants
-
-            return tf.saved_model.load(path)
-    except ImportError:
-        raise ValueError(
-            f"{path} searches with ScaNN, which is not installed. Install the extra: pip install "
-            '"tfrs-croloss[scann]", or export with --index exact'
-        ) from None
-    except (OSError, RuntimeError, tf.errors.OpError) as error:
-        raise ValueError(
-            f"{path}: no SavedModel that loads here ({error}). Write one with `python -m pipelines "
-            "export`"
-        ) from None
 
 
 def _read_json(path, kind=object):

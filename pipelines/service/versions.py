@@ -1,0 +1,105 @@
+"""The newest version of an exported model, kept up to date while it serves."""
+
+import gc
+import threading
+
+import tensorflow as tf
+from kserve.logging import logger
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import prediction_log_pb2
+
+from pipelines.saved_models import load, versions
+from pipelines.service.signature import Signature
+
+# As in TensorFlow Serving.
+WARM_UP = "assets.extra/tf_serving_warmup_requests"
+
+
+class Versions:
+    """The largest version in a folder that loads.
+
+    A version that is added, or replaced, or is the largest after one was deleted, is loaded beside
+    the one that serves and takes over when it is warm. Requests that hold the old one finish on it.
+
+    Args:
+        path: Folder of the versions.
+
+    Raises:
+        ValueError: If none loads.
+
+    Attributes:
+        signatures: Those of the version that serves, by name. Replaced as a whole: hold on to what
+            you read for as long as a request lasts.
+    """
+
+    def __init__(self, path):
+        self._path = path
+        self._serving = None
+        self._failed = {}
+        self.signatures = None
+        self.refresh()
+        if self.signatures is None:
+            raise ValueError(
+                f"{path}: expected a folder with a version that loads, as {path}/1/saved_model.pb. "
+                "Write one with `python -m pipelines export`"
+            )
+
+    def refresh(self):
+        """Takes the largest version that loads, and says which did not."""
+        for number, folder in sorted(versions(self._path).items(), reverse=True):
+            state = _state(folder)
+            if (number, state) == self._serving:
+                return
+            # What failed is tried again when its files have changed: it was still being copied.
+            if self._failed.get(number) == state:
+                continue
+            try:
+                self.signatures = _load(folder)
+            # Whatever is wrong with a new version, the old one goes on.
+            except Exception as error:
+                self._failed[number] = state
+                logger.error("version %d does not load: %s", number, error)
+                continue
+            self._serving = number, state
+            logger.info("version %d serves", number)
+            # The old one is full of cycles, and would lie about for several versions.
+            gc.collect()
+            return
+
+    def watch(self, seconds):
+        """Refreshes every so many seconds, in a thread that ends with the process."""
+        ticks = threading.Event()
+
+        def poll():
+            while not ticks.wait(seconds):
+                try:
+                    self.refresh()
+                except OSError as error:
+                    logger.error("looking for a new version: %s", error)
+
+        threading.Thread(target=poll, name="versions", daemon=True).start()
+
+
+def _state(folder):
+    """What changes when anything in a folder does."""
+    files = [(path, path.stat()) for path in folder.rglob("*")]
+    return frozenset((path, stat.st_size, stat.st_mtime_ns) for path, stat in files)
+
+
+def _load(folder):
+    """The signatures of a SavedModel by name, warm."""
+    model = load(folder)
+    content = (folder / "saved_model.pb").read_bytes()
+    # The loader drops the defaults of the inputs; the file has them.
+    (graph,) = saved_model_pb2.SavedModel.FromString(content).meta_graphs
+    signatures = {
+        name: Signature(model, function, graph.signature_def[name].defaults)
+        for name, function in model.signatures.items()
+    }
+    if (folder / WARM_UP).exists():
+        for record in tf.data.TFRecordDataset(str(folder / WARM_UP)):
+            log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+            request = log.predict_log.request
+            inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+            signatures[request.model_spec.signature_name](inputs)
+    return signatures

@@ -1,0 +1,91 @@
+"""How a server starts, or does not, and how it ends."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from tests.service.exports import K, data_of, exact, model_of, users_of
+from tests.service.server import PREDICT, ROOT, serving, start
+from tfrs_croloss.serving import export_model
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder, data = tmp_path_factory.mktemp("made"), data_of("integer")
+    model = model_of(data)
+    export_model(model, data, folder, k=K)
+    return folder, data.users.ids.tolist(), exact(data, model, users_of(data, model), data.train)[0]
+
+
+def test_sigterm_finishes_what_is_in_flight(made, tmp_path):
+    folder, users, ids = made
+    body = json.dumps({"inputs": users}).encode()
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    wrong, answers = [], []
+
+    def load():
+        while True:
+            try:
+                answers.append(server.ask({"instances": users[:1]}))
+            except OSError:
+                return  # not listening any more
+            except Exception as error:
+                wrong.append(error)
+                return
+
+    with serving(folder, tmp_path / "log") as server:
+        clients = [threading.Thread(target=load) for _ in range(4)]
+        for client in clients:
+            client.start()
+        idle = socket.create_connection(("127.0.0.1", server.port))
+        half = socket.create_connection(("127.0.0.1", server.port))
+        half.sendall(head + body[:20])
+        time.sleep(0.5)
+        started = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for("Waiting for connections to close")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port))
+        # It was begun before the signal, so it is finished after it.
+        half.sendall(body[20:])
+        with half.makefile("rb") as file:
+            status, _, answer = file.read().partition(b"\r\n")
+        assert status.startswith(b"HTTP/1.1 200")
+        found = json.loads(answer.partition(b"\r\n\r\n")[2])
+        assert found["outputs"]["item_ids"] == ids.tolist()
+        assert server.process.wait(timeout=20) == 0
+        assert time.monotonic() - started < 20
+        for client in clients:
+            client.join()
+        idle.close()
+    assert not wrong
+    assert len(answers) > 10
+    assert all(a["predictions"][0]["item_ids"] == ids[0].tolist() for a in answers)
+
+
+def test_without_a_model(tmp_path):
+    server = start(tmp_path / "nothing", tmp_path / "log")
+    assert server.process.wait(timeout=60) == 2
+    assert server.log().splitlines()[-1] == (
+        f"error: {tmp_path}/nothing: expected a folder with a version that loads, as "
+        f"{tmp_path}/nothing/1/saved_model.pb. Write one with `python -m pipelines export`"
+    )
+
+
+def test_where_kserve_is_missing(made):
+    """This environment has none."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.serve", "--model", str(made[0])],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "No module named 'kserve'. `make serve` installs what it needs" in done.stderr

@@ -1,0 +1,155 @@
+"""Requests that make no sense: each gets a 4xx with its reason, and the next one its answer."""
+
+import json
+
+import pytest
+
+from tests.service.exports import DIM, K, data_of, model_of
+from tests.service.server import PREDICT, serving
+from tfrs_croloss.serving import export_model
+
+USER = 100
+MANY = [USER] * 51
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    folder, data = tmp_path_factory.mktemp("refusals"), data_of("integer")
+    export_model(model_of(data), data, folder / "model", k=K)
+    limits = ("--max_body_bytes", "100000", "--max_rows", "50")
+    with serving(folder / "model", folder / "log", *limits) as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared):
+    yield shared
+    # Whatever it was, the process lives and answers.
+    assert len(shared.ask({"instances": [USER]})["predictions"]) == 1
+    assert shared.process.poll() is None
+
+
+def embedding(value):
+    return {"inputs": {"queries": value}, "signature_name": "by_embedding"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        ([1], "expected a JSON object. Received: a list"),
+        (None, "expected a JSON object. Received: null"),
+        ({}, "expected `inputs` (columns) or `instances` (rows)"),
+        ({"inputs": [USER], "instances": [USER]}, "expected `inputs` (columns) or `instances`"),
+        ({"inputs": [USER], "signature": "x"}, "Received: `inputs`, `signature`"),
+        ({"inputs": [USER], "signature_name": "x"}, "must be one of by_embedding, serving_default"),
+        ({"inputs": [USER], "signature_name": [1]}, "`signature_name` must be one of"),
+        ({"inputs": {"user_id": [USER]}}, "expected the inputs `user_ids`, and maybe `exclude`"),
+        ({"inputs": {"k": 3}}, "Received: `k`"),
+        ({"inputs": {}}, "Received: nothing"),
+        ({"inputs": {"user_ids": USER}}, "must be a list of integers. Received: an integer"),
+        ({"inputs": {"user_ids": [[USER]]}}, "must hold integers alone. Received: a list"),
+        ({"inputs": {"user_ids": ["1"]}}, "must hold integers alone. Received: a string"),
+        ({"inputs": {"user_ids": [True]}}, "must hold integers alone. Received: a boolean"),
+        ({"inputs": {"user_ids": [1.5, None]}}, "Received: a number with a fraction and null"),
+        ({"inputs": {"user_ids": [{}]}}, "Received: an object"),
+        ({"inputs": {"user_ids": [2**63]}}, "`user_ids` must fit int64"),
+        ({"inputs": {"user_ids": [10**30]}}, "must hold integers alone"),
+        ({"inputs": {"user_ids": [USER], "k": -1}}, "`k` must be >= 0"),
+        ({"inputs": {"user_ids": [USER], "k": 2**31}}, "`k` must fit int32"),
+        ({"inputs": {"user_ids": [USER], "k": 10**9}}, "an answer may hold 1000000 items"),
+        (
+            {"inputs": {"user_ids": [USER], "k": [3]}},
+            "`k` must hold integers alone. Received: a list",
+        ),
+        ({"inputs": {"user_ids": [USER], "k": "3"}}, "`k` must hold integers alone"),
+        ({"inputs": {"user_ids": [USER], "exclude": [1]}}, "must be a list of lists of integers"),
+        ({"inputs": {"user_ids": [USER], "exclude": [[1], 2]}}, "must be a list of lists"),
+        ({"inputs": {"user_ids": [USER], "exclude": [["a"]]}}, "must hold integers alone"),
+        ({"inputs": {"user_ids": [USER] * 3, "exclude": [[1]] * 2}}, "Incompatible shapes"),
+        ({"inputs": MANY}, "`user_ids` has more than 50 rows"),
+        ({"instances": MANY}, "`user_ids` has more than 50 rows"),
+        ({"instances": USER}, "`instances` must be a list"),
+        ({"instances": [{"user_ids": USER}, USER]}, "must have the same inputs"),
+        ({"instances": [USER, {"user_ids": USER}]}, "must have the same inputs"),
+        ({"instances": [{"user_ids": USER}, {}]}, "must have the same inputs"),
+        ({"instances": [{"user_ids": USER, "k": 3}]}, "`k` is the same for all rows: send columns"),
+        ({"instances": [{"user_ids": [USER]}]}, "must hold integers alone. Received: a list"),
+        ({"instances": [{"id": USER}]}, "expected the inputs `user_ids`"),
+        (embedding([[0.5] * (DIM - 1)]), f"`queries` must have rows of length {DIM}"),
+        (embedding([[0.5] * DIM, [0.5]]), f"`queries` must have rows of length {DIM}"),
+        (embedding([[1e300] * DIM]), "`queries` : Tensor had Inf values"),
+        (embedding([[None] * DIM]), "must hold numbers alone. Received: null"),
+    ],
+    ids=lambda value: str(value)[:60] if isinstance(value, str) else "",
+)
+def test_what_makes_no_sense(server, request_, reason):
+    assert reason in server.refuse(request_)
+
+
+def test_short_requests_for_much_memory(server):
+    # 49 rows padded to the length of one.
+    exclude = [[1] * 20_001, *[[]] * 49]
+    request = {"inputs": {"user_ids": [USER] * 50, "exclude": exclude}}
+    assert "`exclude` has more than 1000000 cells" in server.refuse(request)
+    request = {"inputs": {"user_ids": [USER] * 50, "k": 20_001}}
+    assert "an answer may hold 1000000 items" in server.refuse(request)
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\x00",
+        b'{"inputs": ["\xff"]}',
+        b'{"inputs": ["\\ud800"]}',
+        b'{"inputs": [NaN]}',
+        b'{"inputs": {"user_ids": [1]}} trailing',
+        b"[" * 50_000,
+    ],
+)
+def test_what_is_no_json(server, body, kind):
+    status, answer = server.send("POST", PREDICT, body, headers={"Content-Type": kind})
+    assert status == 400
+    assert "error" in answer
+
+
+@pytest.mark.parametrize("path", [PREDICT, "/v2/models/model/infer"])
+@pytest.mark.parametrize("size", [100_001, 20_000_000])
+def test_a_body_above_the_limit(server, path, size):
+    message = {"error": "a body may have 100000 bytes"}
+    headers = {"Content-Type": "application/json"}
+    assert server.send("POST", path, b" " * size, headers=headers) == (413, message)
+    # No length: the body ends when it ends.
+    parts = (b" " * min(65_536, size - start) for start in range(0, size, 65_536))
+    answer = server.send("POST", path, parts, headers=headers, encode_chunked=True)
+    assert answer == (413, message)
+
+
+def test_a_body_at_the_limit(server):
+    body = json.dumps({"instances": [USER]}).encode()
+    assert server.send("POST", PREDICT, body.ljust(100_000))[0] == 200
+
+
+def test_what_is_not_there(server):
+    status, answer = server.send("POST", "/v1/models/other:predict", '{"inputs": [1]}')
+    assert status == 404
+    assert "other" in answer["error"]
+    assert server.send("GET", "/nowhere") == (404, {"error": "Not Found"})
+    assert server.send("PUT", PREDICT) == (405, {"error": "Method Not Allowed"})
+    request = {"inputs": [{"name": "x", "shape": [1], "datatype": "INT64", "data": [1]}]}
+    headers = {"Content-Type": "application/json"}
+    v2 = server.send("POST", "/v2/models/model/infer", json.dumps(request), headers=headers)
+    assert v2 == (400, {"error": "send V1 requests, POST /v1/models/model:predict"})
+
+
+def test_no_one_unloads_the_model(server):
+    for what in ("load", "unload"):
+        assert server.send("POST", f"/v2/repository/models/model/{what}")[0] == 403
+
+
+def test_the_log_has_no_tracebacks_of_the_clients_faults(server):
+    server.refuse({})
+    server.send("POST", "/v1/models/other:predict", "{}")
+    assert "Traceback" not in server.log()
