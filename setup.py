@@ -24,10 +24,11 @@ EXTRAS = {
         "pandas>=3,<4",
         "pyarrow",
         "scipy>=1.15",
+        "threadpoolctl>=3.5,<4",
         "setuptools<82",  # tensorboard 2.20 still imports pkg_resources, gone in 82
     ],
     # Approximate search. Without the pin of its `tf` extra, its TensorFlow op may fail to load.
-    "scann": ["scann[tf]>=1.4.2,<1.5", "scipy>=1.15"],
+    "scann": ["scann[tf]>=1.4.2,<1.5", "pandas>=3,<4", "scipy>=1.15", "threadpoolctl>=3.5,<4"],
     # The commands `python -m pipelines`, run from a clone.
     "pipelines": [
         "jsonargparse[signatures]>=4.53,<5",
@@ -56,6 +57,8 @@ EXTRAS = {
         "pytest-xdist>=3.8,<4",
         "torch==2.13.0",
     ],
+    # Peers in benchmarks/index.py, not in the lock: `pip install -e ".[benchmarks]"`.
+    "benchmarks": ["faiss-cpu", "usearch"],
     "dev": [
         "build",
         "keras-rs>=0.4,<0.5",  # a peer in benchmarks/loss.py

@@ -1,7 +1,14 @@
 """Exact search, one block of scores after the other."""
 
+import contextlib
+import functools
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import scipy.sparse
+import threadpoolctl
 
 from tfrs_croloss.index.base import Index, Neighbors
 from tfrs_croloss.index.top_k import RunningTopK
@@ -11,6 +18,7 @@ from tfrs_croloss.index.validation import positive_int
 _MAX_QUERIES = 256
 # Scores of a block, as bytes: what stays in the cache between product and comparison.
 _BLOCK_BYTES = 2 * 2**20
+_SEARCHING = threading.Lock()
 
 
 class ExactIndex(Index):
@@ -67,7 +75,8 @@ def exact_search(candidates, queries, k, exclude=None, allowed=None, block_bytes
         return Neighbors(positions.astype(np.int32), found.scores)
     positions = np.empty((len(queries), k), np.int32)
     scores = np.empty((len(queries), k), np.float32)
-    for start in range(0, len(queries), _MAX_QUERIES):
+
+    def search_block(start):
         block = slice(start, start + _MAX_QUERIES)
         rows = queries[block]
         width = max(k, block_bytes // (scores.itemsize * len(rows)))
@@ -77,8 +86,31 @@ def exact_search(candidates, queries, k, exclude=None, allowed=None, block_bytes
             block_scores[excluded] = -np.inf
             best.add(block_scores)
         positions[block], scores[block] = best.result()
+
+    starts = range(0, len(queries), _MAX_QUERIES)
+    if len(starts) == 1:
+        search_block(0)
+    elif starts:
+        with _a_core_a_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(search_block, starts))
     positions[scores == -np.inf] = -1
     return Neighbors(positions, scores)
+
+
+@contextlib.contextmanager
+def _a_core_a_thread():
+    """Products on the thread that asks for them.
+
+    Those of numpy run on all cores, but what is between them on one: with blocks side by side no
+    core waits. The number of threads is the process's, hence one search at a time.
+    """
+    with _SEARCHING, _blas().limit(limits=1, user_api="blas"):
+        yield
+
+
+@functools.cache
+def _blas():
+    return threadpoolctl.ThreadpoolController()
 
 
 def _blocks(exclude, width):
