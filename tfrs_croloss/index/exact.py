@@ -14,8 +14,9 @@ from tfrs_croloss.index.base import Index, Neighbors
 from tfrs_croloss.index.top_k import RunningTopK
 from tfrs_croloss.index.validation import positive_int
 
-# Queries of a block: fewer, and a matrix product reads the candidates more often than it need.
-_MAX_QUERIES = 256
+# Queries of a block: with fewer, products read the candidates more often than they need; with more,
+# a block's scores are too few for each query. Few queries are shared out between the cores.
+_MIN_QUERIES, _MAX_QUERIES = 64, 512
 # Scores of a block, as bytes: what stays in the cache between product and comparison.
 _BLOCK_BYTES = 2 * 2**20
 _SEARCHING = threading.Lock()
@@ -76,8 +77,11 @@ def exact_search(candidates, queries, k, exclude=None, allowed=None, block_bytes
     positions = np.empty((len(queries), k), np.int32)
     scores = np.empty((len(queries), k), np.float32)
 
+    share = -(-len(queries) // os.cpu_count())
+    size = min(max(share, _MIN_QUERIES), _MAX_QUERIES)
+
     def search_block(start):
-        block = slice(start, start + _MAX_QUERIES)
+        block = slice(start, start + size)
         rows = queries[block]
         width = max(k, block_bytes // (scores.itemsize * len(rows)))
         best = RunningTopK(k)
@@ -87,7 +91,7 @@ def exact_search(candidates, queries, k, exclude=None, allowed=None, block_bytes
             best.add(block_scores)
         positions[block], scores[block] = best.result()
 
-    starts = range(0, len(queries), _MAX_QUERIES)
+    starts = range(0, len(queries), size)
     if len(starts) == 1:
         search_block(0)
     elif starts:
