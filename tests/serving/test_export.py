@@ -316,6 +316,50 @@ def test_fewer_than_k_unseen(tmp_path):
     assert (np.isinf(answer["scores"]) == (answer["item_ids"] == -1)).all()
 
 
+def test_saved_model_cli_runs_it(data, tmp_path):
+    model = model_of(data, "id")
+    folder = export_model(model, data, tmp_path / "model", k=K)
+    users = data.users.ids[:2].tolist()
+    inputs = {"user_ids": users, "exclude": [[data.items.padding]]}
+    # Objects, as the tool makes no strings that may differ in length of others.
+    kind = "object" if isinstance(users[0], str) else "np.int64"
+    arrays = [f"{name}=np.array({value!r},dtype={kind})" for name, value in inputs.items()]
+    done = subprocess.run(
+        [
+            *(f"{sys.prefix}/bin/saved_model_cli", "run", "--dir", str(folder)),
+            *("--tag_set", "serve", "--signature_def", "serving_default"),
+            *("--input_exprs", ";".join([*arrays, "k=np.int32(3)"])),
+            *("--outdir", str(tmp_path)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    queries = model.query_embeddings({"user": np.arange(2)})
+    ids, scores = exact(data, model, queries, data.train[:2])
+    found = np.load(tmp_path / "item_ids.npy", allow_pickle=True)
+    assert [[x.decode() if isinstance(x, bytes) else x for x in row] for row in found] == (
+        ids[:, :3].tolist()
+    )
+    np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), scores[:, :3], rtol=1e-5)
+
+
+def test_scann_without_its_op_says_which_is_missing(tmp_path):
+    frame = pd.DataFrame({"user": ["1", "1", "2"], "item": ["7", "8", "9"]})
+    data = encode(Split(frame, frame[:0], frame[:0]))
+    folder = export_model(model_of(data, "id"), data, tmp_path / "model", search="scann")
+    script = "import sys, tensorflow as tf; tf.saved_model.load(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=False
+    )
+    # TensorFlow's own words, which docs/serving.md explains.
+    assert done.returncode == 1
+    assert "Op type not registered 'Scann>" in done.stderr
+    described = json.loads((folder / "assets.extra" / "index.json").read_text())
+    assert described["needs"] == "import scann"
+
+
 def test_what_was_chosen_for_the_search_is_written_beside_it(data, tmp_path):
     model = model_of(data, "id")
     folder = export_model(model, data, tmp_path / "model", k=K, search="scann", target_recall=0.9)

@@ -115,7 +115,8 @@ class ScaNNSearch(tf.Module):
 
     def describe(self):
         """What the search is, as plain numbers, ready for JSON."""
-        return {"search": "scann", **self.index.settings()}
+        # Whoever finds that the model does not load finds here what is missing.
+        return {"search": "scann", "needs": "import scann", **self.index.settings()}
 
     def __call__(self, queries, seen, k):
         """As `ExactSearch`, up to ScaNN's recall."""
