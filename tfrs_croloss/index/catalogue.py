@@ -170,5 +170,5 @@ class Catalogue:
 
 def _known(ids, wanted):
     """Positions of those of the wanted ids that there are."""
-    positions = ids.get_indexer(pd.Index(wanted, dtype=ids.dtype))
+    positions = ids.get_indexer(pd.Index(wanted))
     return positions[positions >= 0]

@@ -105,7 +105,8 @@ class ScaNNIndex(Index):
             if not len(queries):
                 raise ValueError("`sample_queries` must hold at least one query. Received: none.")
         self.searcher = self._build(_import_scann())
-        self._choose_reach(np.random.default_rng(0).permutation(queries)[:_NUM_SAMPLES])
+        rows = np.random.default_rng(0).permutation(len(queries))[:_NUM_SAMPLES]
+        self._choose_reach(queries[rows])
 
     @property
     def is_hashed(self):

@@ -124,12 +124,15 @@ class ScaNNSearch(tf.Module):
         # One query more, since ScaNN's op takes no empty batch.
         queries = tf.pad(queries, [[0, 1], [0, 0]])
         seen = tf.concat([seen, tf.ragged.constant([[]], tf.int32)], axis=0)
-        most_seen = tf.cast(tf.reduce_max(seen.row_lengths()), tf.int32)
+        most_seen = tf.reduce_max(seen.row_lengths())
         # Sorted rows, so that a binary search tells whether a candidate was seen.
         seen = tf.pad(
             tf.sort(seen.to_tensor(num_items), axis=1), [[0, 0], [0, 1]], constant_values=num_items
         )
-        sizes = self.index.search_sizes(k, most_seen, minimum=tf.minimum, maximum=tf.maximum)
+        sizes = self.index.search_sizes(
+            tf.cast(k, tf.int64), most_seen, minimum=tf.minimum, maximum=tf.maximum
+        )
+        sizes = [tf.cast(size, tf.int32) for size in sizes]
         positions, scores = self._search_unseen(queries, seen, k, sizes)
         # A query whose leaves held fewer than it could have had is searched in all of them.
         num_seen = tf.math.count_nonzero(seen[:, 1:] != seen[:, :-1], axis=1, dtype=tf.int32)
