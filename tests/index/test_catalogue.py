@@ -37,12 +37,12 @@ def test_items_come_change_and_go(kind):
 
     more = made(20, seed=2)[1]
     changed = [*ids[:10], *(f"new {i}" for i in range(10))]
-    catalogue.add(changed, more)
+    catalogue.update(changed, more)
     items |= dict(zip(changed, more, strict=True))
     assert len(catalogue) == 60
     assert catalogue.search(queries, 5)[0].tolist() == naive(items, queries, 5)
 
-    catalogue.remove(["new 3", "item 4", "item 49"])
+    catalogue.update(remove=["new 3", "item 4", "item 49"])
     for item in ("new 3", "item 4", "item 49"):
         del items[item]
     exclude = [["item 1", "item 4", "no item"], *([item] for item in ids[:6])]
@@ -63,7 +63,7 @@ def test_a_tower_embeds_in_batches():
     seen = []
 
     def tower(batch):
-        seen.append(batch.tolist())
+        seen.append(batch)
         return embeddings[[int(item.split()[1]) for item in batch]]
 
     catalogue = Catalogue(ids, tower, batch_size=10)
@@ -76,18 +76,38 @@ def test_what_fails_changes_nothing():
     ids, embeddings = made(5)
     catalogue = Catalogue(ids, embeddings)
     with pytest.raises(ValueError, match="`embeddings` must be finite"):
-        catalogue.add(["x"], [[np.nan] * 4])
+        catalogue.update(["x"], [[np.nan] * 4])
     with pytest.raises(ValueError, match="one row an id.*1 rows, 2 ids"):
-        catalogue.add(["x", "y"], [[1] * 4])
+        catalogue.update(["x", "y"], [[1] * 4])
     with pytest.raises(ValueError, match="Received twice: 'x'"):
         catalogue.replace(["x", "x"], [[1] * 4] * 2)
-    with pytest.raises(ValueError, match="of the catalogue. Received: 'z'"):
-        catalogue.remove(["item 0", "z"])
+    with pytest.raises(ValueError, match="`remove` must be of the catalogue. Received: 'z'"):
+        catalogue.update(["new"], [[1] * 4], remove=["item 0", "z"])
     with pytest.raises(ValueError, match="at least one row"):
-        catalogue.remove(ids)
+        catalogue.update(remove=ids)
+    with pytest.raises(ValueError, match="`ids` must all be of one kind. Received: int and str"):
+        catalogue.update([1], [[1] * 4])
+    with pytest.raises(ValueError, match="`ids` must be strings or ints. Received: None"):
+        catalogue.update([None], [[1] * 4])
     with pytest.raises(ValueError, match="one list of ids a query. Received: 1 lists, 2 queries"):
         catalogue.search(embeddings[:2], 1, exclude=[[]])
-    assert catalogue.ids.tolist() == ids
+    assert catalogue.ids == ids
+    assert catalogue.search(embeddings, 1)[0].shape == (5, 1)
+
+
+def test_ids_that_it_never_had_are_ignored():
+    for ids, unknown in (([1, 2, 3], ["1", 2**70, None, 4]), (["1", "2", "3"], [1, None, "4"])):
+        catalogue = Catalogue(np.array(ids), [[1], [2], [3]])
+        assert catalogue.search([[1]], 2, exclude=[unknown])[0].tolist() == [[ids[2], ids[1]]]
+        found = catalogue.search([[1]], 2, exclude=[[*unknown, ids[2]]], allowed=[*unknown, *ids])
+        assert found[0].tolist() == [[ids[1], ids[0]]]
+
+
+def test_removed_and_added_at_once():
+    catalogue = Catalogue(["a", "b"], [[1], [2]])
+    catalogue.update(["c", "b"], [[3], [4]], remove=["a"])
+    assert catalogue.ids == ["b", "c"] or catalogue.ids == ["c", "b"]
+    assert catalogue.search([[1]], 3)[0].tolist() == [["b", "c", None]]
 
 
 def test_searches_see_one_state_or_the_other_while_it_changes():
@@ -96,26 +116,29 @@ def test_searches_see_one_state_or_the_other_while_it_changes():
         return [f"{s}/{i}" for i in range(200)], np.full((200, 4), s, float)
 
     catalogue = Catalogue(*state(1))
-    mixed, searched, stop = [], [], threading.Event()
+    mixed, states = [], set()
+    stop = threading.Event()
 
     def search():
         while not stop.is_set():
-            ids, scores = catalogue.search([[1, 1, 1, 1]], 200)
-            states = {int(item.split("/")[0]) for item in ids[0]}
-            searched.append(states)
-            if len(states) > 1 or set(scores[0].tolist()) != {4.0 * s for s in states}:
-                mixed.append((states, scores))
+            ids, scores = catalogue.search([[1, 1, 1, 1]], 200, exclude=[["no item"]])
+            here = {int(item.split("/")[0]) for item in ids[0]}
+            states.update(here)
+            if len(here) > 1 or set(scores[0].tolist()) != {4.0 * s for s in here}:
+                mixed.append((here, scores))
 
     threads = [threading.Thread(target=search) for _ in range(2)]
     for thread in threads:
         thread.start()
-    changes = [threading.Thread(target=catalogue.replace, args=state(s)) for s in range(2, 60)]
-    for change in changes:
-        change.start()
-    for change in changes:
-        change.join()
+    change = 1
+    # Until the threads have seen a change: some time they will.
+    while len(states) < 3:
+        change += 1
+        if change % 2:
+            catalogue.replace(*state(change))
+        else:
+            catalogue.update(*state(change), remove=catalogue.ids)
     stop.set()
     for thread in threads:
         thread.join()
     assert not mixed
-    assert len(set().union(*searched)) > 1

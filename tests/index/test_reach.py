@@ -81,6 +81,15 @@ def test_between_and_beyond_the_depths_measured():
     assert Reach((5, 10), (4, 2), (7, 7)).of(10) == (4, 7)  # never less for more
 
 
+def test_tensors_as_numbers():
+    import tensorflow as tf
+
+    reach = Reach((100, 1_000), (10, 1_000), (800, 1_000_000))
+    for depth in (1, 101, 3_000, 10_000_000):
+        sizes = reach.of(tf.constant(depth, tf.int64), tf.maximum)
+        assert tuple(int(size) for size in sizes) == reach.of(depth)
+
+
 @pytest.mark.parametrize("most", [0, 1, 5, 37, 64])
 def test_least(most):
     for threshold in range(1, 70):

@@ -140,6 +140,13 @@ def _checked(positions, shape, targets):
             f"`lists` must give positions below the number of items ({num_items}), or -1. "
             f"Received: {positions.min()} to {positions.max()}."
         )
+    ordered = np.sort(positions, axis=1)
+    twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    if twice.any():
+        raise ValueError(
+            "`lists` must give each item once a user. "
+            f"Received: {ordered[:, 1:][twice][0]} more than once."
+        )
     return positions
 
 

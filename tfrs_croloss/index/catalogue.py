@@ -4,7 +4,6 @@ import threading
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import scipy.sparse
 
 from tfrs_croloss.index.base import Index
@@ -15,7 +14,8 @@ from tfrs_croloss.index.validation import as_embeddings, positive_int
 class _Built(NamedTuple):
     """Ids and their index, which belong together: replaced as one, never changed."""
 
-    ids: pd.Index
+    ids: np.ndarray  # of objects; the None at the end is what position -1 finds
+    positions: dict
     index: Index
 
 
@@ -28,22 +28,23 @@ class Catalogue:
     wait for each other, searches for nothing.
 
     Args:
-        ids: array-like of strings or ints, `[num_items]`, each once.
+        ids: array-like of strings or of ints, `[num_items]`, each once.
         embeddings: array-like of numbers, `[num_items, embedding_dim]`, or a function that gives
-            them for a batch of ids: the candidate tower.
+            them for a list of ids: the candidate tower.
         kind: str. `"exact"` or `"scann"`.
-        batch_size: int. Ids in a call of the tower.
+        batch_size: int. The most ids in a call of the tower.
         **options: further arguments of the index, for `build_index`.
 
     Raises:
-        ValueError: if an id comes twice, there is none, or the embeddings don't fit the ids.
+        ValueError: if an id comes twice, is of another kind than the others, there is none, or the
+            embeddings don't fit the ids.
 
     >>> catalogue = Catalogue(["a", "b"], [[1.0, 0.0], [0.0, 1.0]])
-    >>> catalogue.add(["c"], [[3.0, 0.0]])
+    >>> catalogue.update(["c"], [[3.0, 0.0]])
     >>> ids, scores = catalogue.search([[1.0, 0.5]], k=2)
     >>> ids.tolist(), scores.tolist()
     ([['c', 'a']], [[3.0, 1.0]])
-    >>> catalogue.remove(["c"])
+    >>> catalogue.update(remove=["c"])
     >>> catalogue.search([[1.0, 0.5]], k=2, exclude=[["a"]])[0].tolist()
     [['b', None]]
     """
@@ -52,15 +53,15 @@ class Catalogue:
         self.kind, self.options = kind, options
         self.batch_size = positive_int("batch_size", batch_size)
         self._changing = threading.Lock()
-        self._built = self._build(*self._embedded(ids, embeddings))
+        self.replace(ids, embeddings)
 
     def __len__(self):
-        return len(self.ids)
+        return self.index.num_candidates
 
     @property
     def ids(self):
-        """Array of the ids, in the order of the index."""
-        return self._built.ids.to_numpy()
+        """List of the ids, in the order of the index."""
+        return self._built.ids[:-1].tolist()
 
     @property
     def index(self):
@@ -84,23 +85,22 @@ class Catalogue:
         Raises:
             ValueError: as `Index.search`, or if `exclude` has not one list a query.
         """
-        ids, index = self._built
+        ids, positions, index = self._built
         if allowed is not None:
-            allowed = _known(ids, allowed)
+            allowed = [positions[item] for item in allowed if item in positions]
         if exclude is not None:
             if len(exclude) != len(queries):
                 raise ValueError(
                     "`exclude` must have one list of ids a query. "
                     f"Received: {len(exclude)} lists, {len(queries)} queries."
                 )
-            columns = [np.unique(_known(ids, row)) for row in exclude]
-            starts = np.cumsum([0, *map(len, columns)])
-            columns = np.concatenate([np.empty(0, int), *columns])
+            rows = [sorted({positions[i] for i in row if i in positions}) for row in exclude]
+            starts = np.cumsum([0, *map(len, rows)])
+            columns = np.array([column for row in rows for column in row], int)
             members = np.ones(len(columns), bool), columns, starts
-            exclude = scipy.sparse.csr_array(members, shape=(len(queries), len(ids)))
+            exclude = scipy.sparse.csr_array(members, shape=(len(queries), index.num_candidates))
         found = index.search(queries, k, exclude, allowed)
-        # Position -1 is the None at the end.
-        return np.append(ids.to_numpy().astype(object), None)[found.positions], found.scores
+        return ids[found.positions], found.scores
 
     def replace(self, ids, embeddings):
         """Puts other items in the place of all.
@@ -110,65 +110,68 @@ class Catalogue:
             embeddings: likewise.
         """
         with self._changing:
-            self._built = self._build(*self._embedded(ids, embeddings))
+            self._build(*self._embedded(_as_ids(ids), embeddings))
 
-    def add(self, ids, embeddings):
-        """Adds items, and gives those that are there already a new embedding.
+    def update(self, ids=(), embeddings=(), remove=()):
+        """Adds and removes items, as one change.
 
         Args:
-            ids: as at the start.
+            ids: as at the start. Those that are there already get the new embedding.
             embeddings: likewise.
-        """
-        with self._changing:
-            ids, embeddings = self._embedded(ids, embeddings)
-            old, index = self._built
-            kept = ~old.isin(ids)
-            self._built = self._build(
-                old[kept].append(ids), np.concatenate([index.candidates[kept], embeddings])
-            )
-
-    def remove(self, ids):
-        """Removes items.
-
-        Args:
-            ids: array-like of ids.
+            remove: array-like of ids.
 
         Raises:
-            ValueError: if one of them is not there, or none would be left.
+            ValueError: if an id to remove is not there, none would be left, or as at the start.
         """
         with self._changing:
-            old, index = self._built
-            ids = pd.Index(ids)
-            unknown = ids[~ids.isin(old)]
-            if len(unknown):
-                raise ValueError(f"`ids` must be of the catalogue. Received: {unknown[0]!r}.")
-            kept = ~old.isin(ids)
-            self._built = self._build(old[kept], index.candidates[kept])
+            ids, remove = _as_ids(ids), _as_ids(remove)
+            unknown = [item for item in remove if item not in self._built.positions]
+            if unknown:
+                raise ValueError(f"`remove` must be of the catalogue. Received: {unknown[0]!r}.")
+            old, index = self.ids, self.index
+            if ids:
+                ids, embeddings = self._embedded(ids, embeddings)
+            else:
+                embeddings = index.candidates[:0]
+            gone = {*ids, *remove}
+            kept = [position for position, item in enumerate(old) if item not in gone]
+            self._build(
+                [old[position] for position in kept] + ids,
+                np.concatenate([index.candidates[kept], embeddings]),
+            )
 
     def _embedded(self, ids, embeddings):
-        ids = pd.Index(ids)
         if callable(embeddings):
-            batches = [
-                np.asarray(embeddings(ids[start : start + self.batch_size].to_numpy()))
-                for start in range(0, len(ids), self.batch_size)
-            ]
-            embeddings = np.concatenate(batches) if batches else np.empty((0, 0))
+            starts = range(0, len(ids), self.batch_size)
+            batches = [ids[start : start + self.batch_size] for start in starts]
+            embeddings = np.concatenate([np.asarray(embeddings(batch)) for batch in batches])
         embeddings = as_embeddings("embeddings", embeddings)
         if len(embeddings) != len(ids):
             raise ValueError(
                 "`embeddings` must have one row an id. "
                 f"Received: {len(embeddings)} rows, {len(ids)} ids."
             )
-        if not ids.is_unique:
-            twice = ids[ids.duplicated()][0]
-            raise ValueError(f"`ids` must be each given once. Received twice: {twice!r}.")
         return ids, embeddings
 
     def _build(self, ids, embeddings):
-        return _Built(ids, build_index(embeddings, self.kind, **self.options))
+        kinds = {type(item).__name__ for item in ids}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"`ids` must all be of one kind. Received: {' and '.join(sorted(kinds))}."
+            )
+        positions = {item: position for position, item in enumerate(ids)}
+        if len(positions) < len(ids):
+            seen = set()
+            twice = next(item for item in ids if item in seen or seen.add(item))
+            raise ValueError(f"`ids` must be each given once. Received twice: {twice!r}.")
+        index = build_index(embeddings, self.kind, **self.options)
+        self._built = _Built(np.array([*ids, None], object), positions, index)
 
 
-def _known(ids, wanted):
-    """Positions of those of the wanted ids that there are."""
-    positions = ids.get_indexer(pd.Index(wanted))
-    return positions[positions >= 0]
+def _as_ids(ids):
+    """A list of Python's own strings or ints, which are equal where NumPy's are, too."""
+    ids = ids.tolist() if hasattr(ids, "tolist") else list(ids)
+    strange = [item for item in ids if not isinstance(item, str | int)]
+    if strange:
+        raise ValueError(f"`ids` must be strings or ints. Received: {strange[0]!r}.")
+    return ids

@@ -31,8 +31,8 @@ class ExactIndex(Index):
 
     Args:
         candidates: array-like of numbers, `[num_candidates, embedding_dim]`.
-        block_bytes: int. About how much memory the scores of a block may take. A block holds at
-            least one query and k candidates.
+        block_bytes: int. About how much memory the scores of a block may take, of which there is
+            one a core. A block holds at least one query and k candidates.
 
     Raises:
         ValueError: if `candidates` is not a matrix, is empty, or holds NaN or infinity, or if
@@ -79,6 +79,8 @@ def exact_search(candidates, queries, k, exclude=None, allowed=None, block_bytes
 
     share = -(-len(queries) // os.cpu_count())
     size = min(max(share, _MIN_QUERIES), _MAX_QUERIES)
+    # For a large k fewer queries.
+    size = max(1, min(size, block_bytes // (scores.itemsize * k)))
 
     def search_block(start):
         block = slice(start, start + size)

@@ -14,6 +14,18 @@ _REORDERED = (8, 16, 32, 64, 6, 4, 3, 2, 1.5, 1)
 _ROUNDING = 1e-6
 
 
+def cost(leaves, reordered, num_leaves, num_candidates):
+    """What a search costs a query, in candidates compared by their hashes.
+
+    Args:
+        leaves: int. Leaves visited.
+        reordered: int. Candidates scored exactly.
+        num_leaves: int. Leaves of the tree.
+        num_candidates: int. Candidates in all its leaves.
+    """
+    return leaves * num_candidates / num_leaves + _EXACT_TO_HASHED * reordered
+
+
 class Reach(NamedTuple):
     """How far to search: as measured for two numbers of candidates, and a line through both.
 
@@ -116,18 +128,16 @@ class Tuner:
                 error = share.std() / np.sqrt(len(share))
                 return share.mean() - 2 * error >= target
 
-            leaves = least(is_enough, self._affordable(reordered, self._cost(*best)))
+            leaves = least(is_enough, self._affordable(reordered, best))
             if leaves is not None:
                 best = leaves, reordered
         return best
 
-    def _cost(self, leaves, reordered):
-        return leaves * self.num_candidates / self.num_leaves + _EXACT_TO_HASHED * reordered
-
-    def _affordable(self, reordered, cost):
-        """The most leaves that keep the cost below `cost`."""
-        leaves = (cost - _EXACT_TO_HASHED * reordered) * self.num_leaves / self.num_candidates
-        return min(self.num_leaves, int(np.ceil(leaves)) - 1)
+    def _affordable(self, reordered, best):
+        """The most leaves with which a search costs less than the best so far."""
+        sizes = self.num_leaves, self.num_candidates
+        left = cost(*best, *sizes) - cost(0, reordered, *sizes)
+        return min(self.num_leaves, int(np.ceil(left / cost(1, 0, *sizes))) - 1)
 
 
 def least(is_enough, most):

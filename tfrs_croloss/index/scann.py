@@ -7,7 +7,7 @@ import numpy as np
 from tfrs_croloss.index.base import Index, Neighbors
 from tfrs_croloss.index.exact import exact_search
 from tfrs_croloss.index.membership import contains
-from tfrs_croloss.index.reach import Tuner
+from tfrs_croloss.index.reach import Tuner, cost
 from tfrs_croloss.index.validation import as_embeddings, positive_int
 
 # Below this, hashing has nothing to gain: ScaNN scores such a catalogue faster than it hashes it.
@@ -39,7 +39,8 @@ class ScaNNIndex(Index):
 
     Exclusions cost no results: ScaNN knows nothing of them, so it is asked for as many more
     candidates as the query excludes, as far as that takes (the reach is measured for ten times `k`
-    as well), and these are filtered. A query that is left with too few is searched exactly.
+    as well), and these are filtered. Where the exclusions make that cost more than to score all
+    candidates, all are scored; so they are for a query that is left with too few.
 
     Source: Guo et al., "Accelerating Large-Scale Inference with Anisotropic Vector
     Quantization", ICML 2020.
@@ -195,16 +196,22 @@ class ScaNNIndex(Index):
         if allowed is not None:
             num_left = len(allowed) - np.diff(exclude[:, allowed].indptr)
             wanted = math.ceil(wanted * self.num_candidates / len(allowed))
-        found = self._search_filtered(queries, k, exclude, allowed, wanted - k)
+        sizes = self.search_sizes(k, wanted - k)
+        if self._cost(sizes) > max(self._cost(self.search_sizes(k, 0)), self.num_candidates):
+            return exact_search(self.candidates, queries, k, exclude, allowed)
+        found = self._search_filtered(queries, k, exclude, allowed, sizes)
         short = np.count_nonzero(found.positions >= 0, axis=1) < np.minimum(k, num_left)
         if short.any():
             again = exact_search(self.candidates, queries[short], k, exclude[short], allowed)
             found.positions[short], found.scores[short] = again
         return found
 
-    def _search_filtered(self, queries, k, exclude, allowed, over_fetch):
+    def _cost(self, sizes):
+        _, reordered, leaves = sizes
+        return cost(leaves, reordered, self.num_leaves, self.num_candidates)
+
+    def _search_filtered(self, queries, k, exclude, allowed, sizes):
         """Fetches candidates and keeps the `k` best that are not filtered."""
-        sizes = self.search_sizes(k, over_fetch)
         positions, scores = self.searcher.search_batched_parallel(queries, *sizes)
         positions = positions.astype(np.int32)
         # Where ScaNN found fewer than asked for, it pads with position 0 and a NaN score.

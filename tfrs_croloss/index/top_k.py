@@ -93,19 +93,27 @@ class RunningTopK:
             return
         rows, columns, scores = map(np.concatenate, (self._rows, self._columns, self._scores))
         self._rows, self._columns, self._scores = [], [], []
+        order = np.argsort(rows, kind="stable")
+        rows, columns, scores = rows[order], columns[order], scores[order]
+        counts = np.bincount(rows, minlength=len(self._best[0]))
+        # Apart, so that a few rows with many new ones don't make room in all.
+        for chosen in ((counts > 0) & (counts <= self.k), counts > self.k):
+            if chosen.any():
+                mine = chosen[rows]
+                self._sort_in_rows(chosen, counts, rows[mine], columns[mine], scores[mine])
+
+    def _sort_in_rows(self, chosen, counts, rows, columns, scores):
         # Beside the best so far, each row's new ones, left-aligned. Columns still ascend among
         # equal scores, so `top_k` breaks ties as it should.
-        order = np.argsort(rows, kind="stable")
-        rows = rows[order]
-        counts = np.bincount(rows, minlength=len(self._best[0]))
+        counts, rows = counts[chosen], (np.cumsum(chosen) - 1)[rows]
         place = self.k + np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
         room = ((0, 0), (0, counts.max()))
-        all_columns = np.pad(self._best[0], room)
-        all_scores = np.pad(self._best[1], room, constant_values=-np.inf)
-        all_columns[rows, place] = columns[order]
-        all_scores[rows, place] = scores[order]
-        kept, scores = top_k(all_scores, self.k)
-        self._best = np.take_along_axis(all_columns, kept, axis=1), scores
+        all_columns = np.pad(self._best[0][chosen], room)
+        all_scores = np.pad(self._best[1][chosen], room, constant_values=-np.inf)
+        all_columns[rows, place] = columns
+        all_scores[rows, place] = scores
+        kept, self._best[1][chosen] = top_k(all_scores, self.k)
+        self._best[0][chosen] = np.take_along_axis(all_columns, kept, axis=1)
 
 
 def _ordered(bits):

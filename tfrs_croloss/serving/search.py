@@ -133,7 +133,8 @@ class ScaNNSearch(tf.Module):
             tf.cast(k, tf.int64), most_seen, minimum=tf.minimum, maximum=tf.maximum
         )
         sizes = [tf.cast(size, tf.int32) for size in sizes]
-        positions, scores = self._search_unseen(queries, seen, k, sizes)
+        searcher = self._scann_ops.searcher_from_module(self.state)
+        positions, scores = _search_unseen(searcher, queries, seen, k, sizes)
         # A query whose leaves held fewer than it could have had is searched in all of them.
         num_seen = tf.math.count_nonzero(seen[:, 1:] != seen[:, :-1], axis=1, dtype=tf.int32)
         num_found = tf.math.count_nonzero(positions >= 0, axis=1, dtype=tf.int32)
@@ -142,8 +143,8 @@ class ScaNNSearch(tf.Module):
         def again():
             rows = short[:, 0]
             sizes_of_all = sizes[0], num_items, self.index.num_leaves
-            found = self._search_unseen(
-                tf.gather(queries, rows), tf.gather(seen, rows), k, sizes_of_all
+            found = _search_unseen(
+                searcher, tf.gather(queries, rows), tf.gather(seen, rows), k, sizes_of_all
             )
             return tuple(
                 tf.tensor_scatter_nd_update(old, short, new)
@@ -153,20 +154,20 @@ class ScaNNSearch(tf.Module):
         positions, scores = tf.cond(tf.size(short) > 0, again, lambda: (positions, scores))
         return positions[:num_queries], scores[:num_queries]
 
-    def _search_unseen(self, queries, seen, k, sizes):
-        """The best k that are not seen, of as many as the sizes say."""
-        searcher = self._scann_ops.searcher_from_module(self.state)
-        positions, scores = searcher.search_batched(queries, *sizes)
-        # It finds fewer than asked for where the leaves hold no more.
-        missing = [[0, 0], [0, tf.maximum(k - tf.shape(positions)[1], 0)]]
-        positions = tf.pad(tf.cast(positions, tf.int32), missing)
-        scores = tf.pad(scores, missing, constant_values=np.nan)
-        place = tf.searchsorted(seen, positions)
-        is_seen = tf.gather(seen, place, batch_dims=1) == positions
-        scores = tf.where(is_seen | tf.math.is_nan(scores), -np.inf, scores)
-        scores, order = tf.math.top_k(scores, k)
-        positions = tf.gather(positions, order, batch_dims=1)
-        return tf.where(scores == -np.inf, -1, positions), scores
+
+def _search_unseen(searcher, queries, seen, k, sizes):
+    """The best k that are not seen, of as many as the sizes say."""
+    positions, scores = searcher.search_batched(queries, *sizes)
+    # It finds fewer than asked for where the leaves hold no more.
+    missing = [[0, 0], [0, tf.maximum(k - tf.shape(positions)[1], 0)]]
+    positions = tf.pad(tf.cast(positions, tf.int32), missing)
+    scores = tf.pad(scores, missing, constant_values=np.nan)
+    place = tf.searchsorted(seen, positions)
+    is_seen = tf.gather(seen, place, batch_dims=1) == positions
+    scores = tf.where(is_seen | tf.math.is_nan(scores), -np.inf, scores)
+    scores, order = tf.math.top_k(scores, k)
+    positions = tf.gather(positions, order, batch_dims=1)
+    return tf.where(scores == -np.inf, -1, positions), scores
 
 
 def _blocks(size, dtype):

@@ -126,9 +126,8 @@ class Server(tf.Module):
         with tf.control_dependencies([tf.debugging.assert_non_negative(k, "`k` must be >= 0")]):
             k = tf.minimum(k, self.num_items)
         # One row excludes for all.
-        rows = tf.shape(queries)[:1]
-        exclude = tf.broadcast_to(exclude, tf.concat([rows, tf.shape(exclude)[1:]], axis=0))
-        never = tf.concat([self._known(exclude), *never], axis=1)
+        row = tf.broadcast_to(tf.range(tf.shape(exclude)[0]), tf.shape(queries)[:1])
+        never = tf.concat([tf.gather(self._known(exclude), row), *never], axis=1)
         positions, scores = self.search(queries, never, k)
         # Position -1 is the padding, the last of the ids.
         places = tf.where(positions < 0, self.num_items, positions)
