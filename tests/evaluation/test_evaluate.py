@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse
 
 from tests.evaluation.naive import measure, top
-from tfrs_croloss.evaluation import evaluate
+from tfrs_croloss.evaluation import evaluate, evaluate_lists
 from tfrs_croloss.index import ExactIndex
 
 NUM_USERS, NUM_ITEMS, DIM = 17, 12, 4
@@ -130,3 +130,9 @@ def test_errors(case):
             evaluate(index, queries, targets, num_targets=bad)
     with pytest.raises(ValueError, match="`targets` must hold a test item for at least one user"):
         evaluate(index, queries, sparse(np.zeros((NUM_USERS, NUM_ITEMS))))
+
+
+def test_an_item_twice_is_no_list():
+    targets = sparse(np.eye(3))
+    with pytest.raises(ValueError, match="each item once a user. Received: 2 more than once"):
+        evaluate_lists(lambda users, n: np.array([[0, 1], [2, 2], [-1, -1]]), targets, top_n=2)
