@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 
 import pytest
 
@@ -97,6 +98,23 @@ def test_a_version_that_does_not_load_changes_nothing(made, tmp_path):
         # Without any version there is still the one in memory.
         (tmp_path / "model").rename(tmp_path / "elsewhere")
         assert items_of(server, users) == new
+
+
+def test_the_version_that_serves_is_damaged(made, tmp_path):
+    source, users, (old, new) = made
+    shutil.copytree(source, tmp_path / "model")
+    with serving(tmp_path / "model", tmp_path / "log", *POLL) as server:
+        (tmp_path / "model" / "2" / "saved_model.pb").write_bytes(b"")
+        server.wait_for("version 2 does not load")
+        # Several looks later it still answers from memory.
+        time.sleep(1)
+        assert items_of(server, users) == new
+        assert server.log().count("version 2 does not load") == 1
+        assert "version 1 serves" not in server.log()
+        # Without it, the one before it is the newest.
+        shutil.rmtree(tmp_path / "model" / "2")
+        server.wait_for("version 1 serves")
+        assert items_of(server, users) == old
 
 
 def test_a_start_with_a_broken_newest_version(made, tmp_path):
