@@ -154,7 +154,13 @@ def test_what_kserve_says_of_it(integers, strings):
     server, *_ = strings
     assert server.send("GET", "/v1/models/model") == (200, {"name": "model", "ready": True})
     assert server.send("GET", "/") == (200, {"status": "alive"})
+    assert server.send("GET", "/v1/models") == (200, {"models": ["model"]})
+    assert server.send("GET", "/v2")[0] == 200
+    assert server.send("GET", "/v2/health/live") == (200, {"live": True})
     assert server.send("GET", "/v2/health/ready") == (200, {"ready": True})
+    assert server.send("GET", "/v2/models") == (200, {"models": ["model"]})
+    ready = {"name": "model", "ready": True}
+    assert server.send("GET", "/v2/models/model/ready") == (200, ready)
     inputs = server.send("GET", "/v2/models/model")[1]["inputs"]
     assert {"name": "user_ids", "datatype": "BYTES", "shape": [-1]} in inputs
     assert {"name": "k", "datatype": "INT32", "shape": []} in inputs
