@@ -1,5 +1,7 @@
 """What a server answers, against an exact search of the model."""
 
+import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -133,6 +135,9 @@ def test_many_at_once_each_get_their_own(integers):
         answers = list(pool.map(lambda user: server.ask({"instances": [user]}), users * 20))
     found = [answer["predictions"][0]["item_ids"] for answer in answers]
     assert found == ids.tolist() * 20
+    # Each that is being computed takes memory.
+    (threads,) = re.findall(r"asyncio worker threads as (\d+)", server.log())
+    assert int(threads) <= os.cpu_count()
 
 
 def test_scann(tmp_path):

@@ -2,7 +2,6 @@
 
 import shutil
 import threading
-import time
 
 import pytest
 
@@ -106,8 +105,9 @@ def test_the_version_that_serves_is_damaged(made, tmp_path):
     with serving(tmp_path / "model", tmp_path / "log", *POLL) as server:
         (tmp_path / "model" / "2" / "saved_model.pb").write_bytes(b"")
         server.wait_for("version 2 does not load")
-        # Several looks later it still answers from memory.
-        time.sleep(1)
+        # A look later it still answers from memory.
+        (tmp_path / "model" / "3").mkdir()
+        server.wait_for("version 3 does not load")
         assert items_of(server, users) == new
         assert server.log().count("version 2 does not load") == 1
         assert "version 1 serves" not in server.log()
