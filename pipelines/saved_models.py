@@ -1,4 +1,8 @@
-"""Finding and loading exported models, with TensorFlow alone."""
+"""Finding and loading exported models, with TensorFlow alone.
+
+`tfrs_croloss.evaluation` has a loader of its own: a client of an export imports nothing of the
+library, and the library nothing of the pipelines.
+"""
 
 import re
 from pathlib import Path

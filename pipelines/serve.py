@@ -16,9 +16,9 @@ def serve(
 ):
     """Serves an exported model over HTTP, as TensorFlow Serving's REST API would.
 
-    It takes POST /v1/models/<name>:predict, and has GET /v1/models/<name> (ready?),
-    /v2/models/<name> (inputs and outputs), / (alive?) and /metrics (Prometheus). SIGTERM lets it
-    finish what it has begun, for half a minute at most.
+    It takes POST /v1/models/<name>:predict, and has GET /v1/models/<name> and /v2/health/ready
+    (ready?), /v2/models/<name> (inputs and outputs), / (alive?) and /metrics (Prometheus). SIGTERM
+    lets it finish what it has begun, for half a minute at most.
 
     Args:
         model: Folder of the model's versions, of which it serves the largest: also one that comes
@@ -33,6 +33,7 @@ def serve(
     from kserve.errors import InvalidInput, ModelNotFound
     from kserve.logging import configure_logging
     from kserve.model_server import app
+    from kserve.utils.utils import cpu_count
     from starlette.exceptions import HTTPException
 
     from pipelines.service.gate import Gate, say
@@ -52,7 +53,8 @@ def serve(
     versions.watch(poll_seconds)
     app.add_middleware(Gate, max_body_bytes=max_body_bytes)
     app.add_exception_handler(HTTPException, say)
-    server = kserve.ModelServer(http_port=port, enable_grpc=False)
+    # As many requests at once as there are CPUs: more are not faster, and want more memory.
+    server = kserve.ModelServer(http_port=port, enable_grpc=False, max_asyncio_workers=cpu_count())
     server.start([Recommender(name, versions, max_rows)])
 
 

@@ -4,8 +4,6 @@ import asyncio
 
 import kserve
 import numpy as np
-from kserve import InferRequest
-from kserve.errors import InvalidInput
 from kserve.utils.numpy_codec import from_np_dtype
 
 from pipelines.service.payload import answer
@@ -30,8 +28,6 @@ class Recommender(kserve.Model):
         return payload  # `answer` does
 
     async def predict(self, payload, headers=None, response_headers=None):
-        if isinstance(payload, InferRequest):
-            raise InvalidInput(f"send V1 requests, POST /v1/models/{self.name}:predict")
         response_headers["content-type"] = "application/json"
         # In a thread: TensorFlow would hold up all other requests.
         signatures = self._versions.signatures

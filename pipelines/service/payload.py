@@ -175,10 +175,17 @@ def _array(name, value, spec, max_rows):
 
 def _check_size(inputs, signature):
     rows = max(len(inputs[name]) for name in signature.required)
-    if rows * int(inputs.get("k", 0)) > MAX_CELLS:
+    k = int((signature.defaults | inputs).get("k", 0))
+    if rows * k > MAX_CELLS:
         raise InvalidInput(
-            f"an answer may hold {MAX_CELLS} items. Received: {rows} rows with `k` {inputs['k']}"
+            f"an answer may hold {MAX_CELLS} items. Received: {rows} rows with `k` {k}"
         )
+    for name, array in inputs.items():
+        # A single row is for all: the graph repeats it for each.
+        if array.ndim == 2 and rows * array.shape[1] > MAX_CELLS:
+            raise InvalidInput(
+                f"`{name}` has more than {MAX_CELLS} cells for {rows} rows: send them in parts"
+            )
 
 
 def _readable(array):

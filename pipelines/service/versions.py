@@ -20,6 +20,7 @@ class Versions:
 
     A version that is added, or replaced, or is the largest after one was deleted, is loaded beside
     the one that serves and takes over when it is warm. Requests that hold the old one finish on it.
+    The one that serves gives way to an older one only when its folder is gone.
 
     Args:
         path: Folder of the versions.
@@ -51,20 +52,22 @@ class Versions:
             if (number, state) == self._serving:
                 return
             # What failed is tried again when its files have changed: it was still being copied.
-            if self._failed.get(number) == state:
-                continue
-            try:
-                self.signatures = _load(folder)
-            # Whatever is wrong with a new version, the old one goes on.
-            except Exception as error:
-                self._failed[number] = state
-                logger.error("version %d does not load: %s", number, error)
-                continue
-            self._serving = number, state
-            logger.info("version %d serves", number)
-            # The old one is full of cycles, and would lie about for several versions.
-            gc.collect()
-            return
+            if self._failed.get(number) != state:
+                try:
+                    self.signatures = _load(folder)
+                # Whatever is wrong with a new version, the old one goes on.
+                except Exception as error:
+                    self._failed[number] = state
+                    logger.error("version %d does not load: %s", number, error)
+                else:
+                    self._serving = number, state
+                    logger.info("version %d serves", number)
+                    # The old one is full of cycles, and would lie about for several versions.
+                    gc.collect()
+                    return
+            # Damaged where it lies, it goes on from memory: no one asked for an older one.
+            if self._serving and self._serving[0] == number:
+                return
 
     def watch(self, seconds):
         """Refreshes every so many seconds, in a thread that ends with the process."""

@@ -1,5 +1,7 @@
 """What a server answers, against an exact search of the model."""
 
+import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -133,6 +135,9 @@ def test_many_at_once_each_get_their_own(integers):
         answers = list(pool.map(lambda user: server.ask({"instances": [user]}), users * 20))
     found = [answer["predictions"][0]["item_ids"] for answer in answers]
     assert found == ids.tolist() * 20
+    # Each that is being computed takes memory.
+    (threads,) = re.findall(r"asyncio worker threads as (\d+)", server.log())
+    assert int(threads) <= os.cpu_count()
 
 
 def test_scann(tmp_path):
@@ -154,7 +159,13 @@ def test_what_kserve_says_of_it(integers, strings):
     server, *_ = strings
     assert server.send("GET", "/v1/models/model") == (200, {"name": "model", "ready": True})
     assert server.send("GET", "/") == (200, {"status": "alive"})
+    assert server.send("GET", "/v1/models") == (200, {"models": ["model"]})
+    assert server.send("GET", "/v2")[0] == 200
+    assert server.send("GET", "/v2/health/live") == (200, {"live": True})
     assert server.send("GET", "/v2/health/ready") == (200, {"ready": True})
+    assert server.send("GET", "/v2/models") == (200, {"models": ["model"]})
+    ready = {"name": "model", "ready": True}
+    assert server.send("GET", "/v2/models/model/ready") == (200, ready)
     inputs = server.send("GET", "/v2/models/model")[1]["inputs"]
     assert {"name": "user_ids", "datatype": "BYTES", "shape": [-1]} in inputs
     assert {"name": "k", "datatype": "INT32", "shape": []} in inputs

@@ -1,6 +1,7 @@
 """Requests that make no sense: each gets a 4xx with its reason, and the next one its answer."""
 
 import json
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -91,8 +92,21 @@ def test_short_requests_for_much_memory(server):
     exclude = [[1] * 20_001, *[[]] * 49]
     request = {"inputs": {"user_ids": [USER] * 50, "exclude": exclude}}
     assert "`exclude` has more than 1000000 cells" in server.refuse(request)
+    # One row for all of them, which the graph repeats.
+    request = {"inputs": {"user_ids": [USER] * 50, "exclude": [[1] * 20_001]}}
+    assert "`exclude` has more than 1000000 cells for 50 rows" in server.refuse(request)
     request = {"inputs": {"user_ids": [USER] * 50, "k": 20_001}}
     assert "an answer may hold 1000000 items" in server.refuse(request)
+
+
+def test_a_long_answer_that_the_export_asks_for(tmp_path):
+    data = data_of("integer")
+    export_model(model_of(data), data, tmp_path / "model", k=len(data.items))
+    users = [USER] * (1_000_000 // len(data.items) + 1)
+    with serving(tmp_path / "model", tmp_path / "log", "--max_rows", "10000") as server:
+        reason = server.refuse({"inputs": users})
+        assert f"{len(users)} rows with `k` {len(data.items)}" in reason
+        server.ask({"inputs": {"user_ids": users, "k": 1}})
 
 
 @pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded"])
@@ -115,15 +129,14 @@ def test_what_is_no_json(server, body, kind):
     assert "error" in answer
 
 
-@pytest.mark.parametrize("path", [PREDICT, "/v2/models/model/infer"])
 @pytest.mark.parametrize("size", [100_001, 20_000_000])
-def test_a_body_above_the_limit(server, path, size):
+def test_a_body_above_the_limit(server, size):
     message = {"error": "a body may have 100000 bytes"}
     headers = {"Content-Type": "application/json"}
-    assert server.send("POST", path, b" " * size, headers=headers) == (413, message)
+    assert server.send("POST", PREDICT, b" " * size, headers=headers) == (413, message)
     # No length: the body ends when it ends.
     parts = (b" " * min(65_536, size - start) for start in range(0, size, 65_536))
-    answer = server.send("POST", path, parts, headers=headers, encode_chunked=True)
+    answer = server.send("POST", PREDICT, parts, headers=headers, encode_chunked=True)
     assert answer == (413, message)
 
 
@@ -136,20 +149,47 @@ def test_what_is_not_there(server):
     status, answer = server.send("POST", "/v1/models/other:predict", '{"inputs": [1]}')
     assert status == 404
     assert "other" in answer["error"]
-    assert server.send("GET", "/nowhere") == (404, {"error": "Not Found"})
     assert server.send("PUT", PREDICT) == (405, {"error": "Method Not Allowed"})
-    request = {"inputs": [{"name": "x", "shape": [1], "datatype": "INT64", "data": [1]}]}
-    headers = {"Content-Type": "application/json"}
-    v2 = server.send("POST", "/v2/models/model/infer", json.dumps(request), headers=headers)
-    assert v2 == (400, {"error": "send V1 requests, POST /v1/models/model:predict"})
+    assert server.send("POST", "/v1/models/model", "{}")[0] == 405
 
 
-def test_no_one_unloads_the_model(server):
-    for what in ("load", "unload"):
-        assert server.send("POST", f"/v2/repository/models/model/{what}")[0] == 403
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/nowhere"),
+        ("GET", "/openapi.json"),
+        ("POST", "/v1/models/model:explain"),
+        ("POST", "/v2/models/model/infer"),
+        ("GET", "/v2/models/model/versions/1"),
+        ("GET", "/v2/models/model/versions/1/ready"),
+        ("POST", "/v2/models/model/versions/1/infer"),
+        ("POST", "/v2/repository/models/model/load"),
+        ("POST", "/v2/repository/models/model/unload"),
+    ],
+)
+def test_what_kserve_has_beside(server, method, path):
+    body = None if method == "GET" else "{}"
+    headers = {"Inference-Header-Content-Length": "abc"}
+    status, answer = server.send(method, path, body, headers=headers)
+    assert (status, answer) in [
+        (404, {"error": "Not Found"}),
+        (405, {"error": "Method Not Allowed"}),
+    ]
+
+
+def test_headers_that_kserve_would_read(server):
+    event = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "x", "ce-type": "y"}
+    event["ce-contenttype"] = "application/json"
+    body = json.dumps({"instances": [USER]})
+    assert server.send("POST", PREDICT, body, headers=event)[0] == 200
+    assert server.send("POST", PREDICT, "", headers=event)[0] == 400
+    odd = {"Accept": "application/openmetrics-text;version=x"}
+    with urlopen(Request(f"http://127.0.0.1:{server.port}/metrics", headers=odd)) as metrics:
+        assert b"request_predict_seconds_count" in metrics.read()
 
 
 def test_the_log_has_no_tracebacks_of_the_clients_faults(server):
     server.refuse({})
     server.send("POST", "/v1/models/other:predict", "{}")
+    # Nor of all the tests above.
     assert "Traceback" not in server.log()

@@ -99,6 +99,24 @@ def test_a_version_that_does_not_load_changes_nothing(made, tmp_path):
         assert items_of(server, users) == new
 
 
+def test_the_version_that_serves_is_damaged(made, tmp_path):
+    source, users, (old, new) = made
+    shutil.copytree(source, tmp_path / "model")
+    with serving(tmp_path / "model", tmp_path / "log", *POLL) as server:
+        (tmp_path / "model" / "2" / "saved_model.pb").write_bytes(b"")
+        server.wait_for("version 2 does not load")
+        # A look later it still answers from memory.
+        (tmp_path / "model" / "3").mkdir()
+        server.wait_for("version 3 does not load")
+        assert items_of(server, users) == new
+        assert server.log().count("version 2 does not load") == 1
+        assert "version 1 serves" not in server.log()
+        # Without it, the one before it is the newest.
+        shutil.rmtree(tmp_path / "model" / "2")
+        server.wait_for("version 1 serves")
+        assert items_of(server, users) == old
+
+
 def test_a_start_with_a_broken_newest_version(made, tmp_path):
     source, users, (old, _) = made
     shutil.copytree(source / "1", tmp_path / "model" / "1")

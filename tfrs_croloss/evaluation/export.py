@@ -162,6 +162,7 @@ def load_export(path):
         ValueError: If the folder holds no SavedModel, or one that wants ScaNN's op where ScaNN is
             missing.
     """
+    # `pipelines.saved_models` does it again: its clients import nothing of this library.
     import tensorflow as tf
 
     folder = latest_version(path)
