@@ -1,10 +1,10 @@
 """The HTTP service under load: latency, throughput, a new version, memory, SIGTERM.
 
-    python -m benchmarks.serving --run runs/demo/CROLoss-0 --output docs/performance-serving
+    python -m benchmarks.serving --run runs/mine --output docs/performance-serving
 
-exports a run twice, the second time without leaving out what users have seen, starts the service
-(`make .venv-serving/.locked` makes its environment), loads it from this machine, and compares every
-answer with the scores of all items.
+exports a run with a tower on users twice, the second time without leaving out what they have seen,
+starts the service (`make .venv-serving/.locked` makes its environment), loads it from this machine,
+and compares every answer with the scores of all items.
 """
 
 import json

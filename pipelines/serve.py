@@ -53,7 +53,7 @@ def serve(
     versions.watch(poll_seconds)
     app.add_middleware(Gate, max_body_bytes=max_body_bytes)
     app.add_exception_handler(HTTPException, say)
-    # As many requests at once as there are CPUs: more are not faster, and want more memory.
+    # As many requests at once as there are CPUs: more would want more memory.
     server = kserve.ModelServer(http_port=port, enable_grpc=False, max_asyncio_workers=cpu_count())
     server.start([Recommender(name, versions, max_rows)])
 
