@@ -121,6 +121,10 @@ def test_histories_of_strings(strings):
     user = data.users.ids.tolist()[4]
     known = model.query_embeddings({"history": data.histories(LENGTH)[[4]]})
     ids, scores = exact(data, model, known, data.train[[4]])
+    # Without a history, as in the README: what the model knows of the user.
+    (left_out,) = server.ask({"instances": [user]})["predictions"]
+    (empty,) = server.ask({"instances": [{"user_ids": user, "history": []}]})["predictions"]
+    assert left_out == empty
     rows = [{"user_ids": user, "history": items} for items in ([], history[0])]
     first, second = server.ask({"instances": rows})["predictions"]
     check(first, ids[0], scores[0])

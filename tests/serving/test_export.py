@@ -133,7 +133,15 @@ def test_history_tower_takes_a_history_or_what_it_knows(data, tmp_path):
         [*history, unknown],  # the last 6 known items count, the unknown one does not
         [unknown, padding, *[padding] * 7],
     ]
-    (answer,) = ask(tmp_path / "model", {"user_ids": [user] * 3, "history": rows})
+    answer, left_out, one_for_all = ask(
+        tmp_path / "model",
+        {"user_ids": [user] * 3, "history": rows},
+        {"user_ids": [user] * 2},
+        {"user_ids": [user] * 2, "history": [history]},
+    )
+    for row in range(2):
+        np.testing.assert_array_equal(left_out["item_ids"][row], answer["item_ids"][0])
+        np.testing.assert_array_equal(one_for_all["item_ids"][row], answer["item_ids"][1])
     known = model.query_embeddings({"history": data.histories(LENGTH)[[4]]})
     live = model.query_embeddings({"history": np.array([positions[-LENGTH:]])})
     seen = data.train[[4]].tolil()
@@ -319,16 +327,13 @@ def test_fewer_than_k_unseen(tmp_path):
 def test_saved_model_cli_runs_it(data, tmp_path):
     model = model_of(data, "id")
     folder = export_model(model, data, tmp_path / "model", k=K)
-    users = data.users.ids[:2].tolist()
-    inputs = {"user_ids": users, "exclude": [[data.items.padding]]}
-    # Objects, as the tool makes no strings that may differ in length of others.
-    kind = "object" if isinstance(users[0], str) else "np.int64"
-    arrays = [f"{name}=np.array({value!r},dtype={kind})" for name, value in inputs.items()]
+    inputs = {"user_ids": data.users.ids[:2].tolist(), "exclude": [[data.items.padding]], "k": 3}
+    expressions = ";".join(f"{name}={value!r}" for name, value in inputs.items())
     done = subprocess.run(
         [
             *(f"{sys.prefix}/bin/saved_model_cli", "run", "--dir", str(folder)),
             *("--tag_set", "serve", "--signature_def", "serving_default"),
-            *("--input_exprs", ";".join([*arrays, "k=np.int32(3)"])),
+            *("--input_exprs", expressions),
             *("--outdir", str(tmp_path)),
         ],
         capture_output=True,

@@ -31,13 +31,15 @@ def export_model(
     it as it appears and drops the older ones. Its signatures:
 
     - `serving_default`: `user_ids` `[batch]`, as strings or int64 as in the data. For a tower on
-      histories also `history` `[batch, any]`, item ids oldest first, padded with "" or -1.
+      histories also `history` `[batch, any]` or `[1, any]`, item ids oldest first, padded with ""
+      or -1.
     - `by_history`: `history` alone, of a tower on histories.
     - `by_embedding`: `queries` `[batch, dim]`, embeddings of the query tower.
 
     Each takes `k` `[]`, int32, how many items to return, and `exclude` `[batch, any]` or
     `[1, any]`, item ids never to return, padded likewise. Over gRPC TensorFlow Serving fills them
-    in where a request leaves them out; over REST and in Python both are given. Each returns
+    in where a request leaves them out, and the `history` of users (an empty one); over REST and in
+    Python all are given. Each returns
     `item_ids` and `scores` `[batch, min(k, num_items)]`, best first.
 
     - A known user gets the embedding computed now, and nothing that they have `seen`. One whose

@@ -63,7 +63,7 @@ class Server(tf.Module):
         return {name: self._with_options(k, *found) for name, found in functions.items()}
 
     def _with_options(self, k, function, *inputs):
-        """A signature of `function` with the options `k` and `exclude`."""
+        """A signature of `function` with the options `k` and `exclude`, and a second input."""
         options = (
             tf.TensorSpec([], tf.int32, name="k"),
             tf.TensorSpec([None, None], self.items.key_dtype, name="exclude"),
@@ -78,7 +78,7 @@ class Server(tf.Module):
 
         else:
 
-            def signature(x, y, k=k, exclude=nothing):
+            def signature(x, y=nothing, k=k, exclude=nothing):
                 return function(x, y, k, exclude)
 
         return tf.function(signature, input_signature=[*inputs, *options])
@@ -90,7 +90,8 @@ class Server(tf.Module):
 
     def of_users_and_histories(self, user_ids, history, k, exclude):
         """Likewise, and for the histories of those who come with one."""
-        user, known = self.users.lookup(user_ids), self._known(history)
+        user = self.users.lookup(user_ids)
+        known = _row_for_each(self._known(history), user)
         return self._answer(self._embedded(user, known), k, exclude, self._seen(user), known)
 
     def of_histories(self, history, k, exclude):
@@ -125,13 +126,17 @@ class Server(tf.Module):
         """Ids and scores of the best items that are in none of `never`, nor in `exclude`."""
         with tf.control_dependencies([tf.debugging.assert_non_negative(k, "`k` must be >= 0")]):
             k = tf.minimum(k, self.num_items)
-        # One row excludes for all.
-        row = tf.broadcast_to(tf.range(tf.shape(exclude)[0]), tf.shape(queries)[:1])
-        never = tf.concat([tf.gather(self._known(exclude), row), *never], axis=1)
+        never = tf.concat([_row_for_each(self._known(exclude), queries), *never], axis=1)
         positions, scores = self.search(queries, never, k)
         # Position -1 is the padding, the last of the ids.
         places = tf.where(positions < 0, self.num_items, positions)
         return {"item_ids": tf.gather(self.item_ids, places), "scores": scores}
+
+
+def _row_for_each(ragged, rows):
+    """As many rows as `rows` has; one row is that of all."""
+    row = tf.broadcast_to(tf.range(ragged.nrows(tf.int32)), tf.shape(rows)[:1])
+    return tf.gather(ragged, row)
 
 
 def _keys(vocabulary):
