@@ -40,6 +40,7 @@ TARGETS = (0.8, 0.9, 0.95, 0.99, 0.999)
 THREADS = os.cpu_count()
 EXACT, APPROXIMATE = "exact", "approximate"
 OURS = "ScaNNIndex, target "
+OUR_EXACT, OUR_EXPORT = "ExactIndex", "the export, TensorFlow's own ops"
 
 
 def catalogue(items, size, seed=0):
@@ -92,9 +93,9 @@ def exact_entries(candidates):
         return lambda queries: index.search(queries, K).positions
 
     entries = {
-        "ExactIndex": ours,
+        OUR_EXACT: ours,
         "ScaNN brute force": of_scann,
-        "the export, TensorFlow's own ops": exported,
+        OUR_EXPORT: exported,
         "TensorFlow matmul + top_k": plain,
         "TFRS BruteForce": of_tfrs,
     }
@@ -307,10 +308,7 @@ def _best_of(points):
 
 
 def _is_exact_peer(row):
-    return row["kind"] == EXACT and row["index"] not in (
-        "ExactIndex",
-        "the export, TensorFlow's own ops",
-    )
+    return row["kind"] == EXACT and row["index"] not in (OUR_EXACT, OUR_EXPORT)
 
 
 def _recall(positions, truth):
