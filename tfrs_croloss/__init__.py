@@ -6,13 +6,25 @@ are imported by name when wanted: `tfrs_croloss.data`, `.index`, `.retrieval`, `
 """
 
 from tfrs_croloss.losses import (
+    BilateralSoftmaxLoss,
     CosineContrastiveLoss,
     CROLoss,
     MultiMarginLoss,
+    PairwiseSoftmaxLoss,
     RetrievalLoss,
+    SampledSoftmaxLoss,
     embedding_loss,
 )
 
 __version__ = "0.1.0"
 
-__all__ = ["CROLoss", "CosineContrastiveLoss", "MultiMarginLoss", "RetrievalLoss", "embedding_loss"]
+__all__ = [
+    "BilateralSoftmaxLoss",
+    "CROLoss",
+    "CosineContrastiveLoss",
+    "MultiMarginLoss",
+    "PairwiseSoftmaxLoss",
+    "RetrievalLoss",
+    "SampledSoftmaxLoss",
+    "embedding_loss",
+]

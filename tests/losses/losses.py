@@ -3,19 +3,35 @@
 import pytest
 
 from tests.losses import naive
-from tfrs_croloss import CosineContrastiveLoss, CROLoss, MultiMarginLoss
+from tfrs_croloss import (
+    BilateralSoftmaxLoss,
+    CosineContrastiveLoss,
+    CROLoss,
+    MultiMarginLoss,
+    PairwiseSoftmaxLoss,
+    SampledSoftmaxLoss,
+)
 
 CRO = {"kernel": "softplus", "alpha": 1.2, "temperature": 0.2}
 STEP = {"kernel": "softplus", "lambda_kernel": "step", "alpha": 1.3}
 LAMBDA = {"kernel": "exponential", "lambda_kernel": "sigmoid", "num_items": 1000}
 MML = {"margins": (0.0, 0.4), "weights": (1.0, 2.0), "negative_weight": 5.0}
 CCL = {"margin": 0.3, "negative_weight": 10.0}
+SSM = {"temperature": 0.3}
+PSL = {"temperature": 2.0, "robust_temperature": 0.2}
+RELU = {**PSL, "activation": "relu"}
+BSL = {"temperature": 0.3, "positive_temperature": 0.4}
 
 
-def naive_cro(options):
-    return lambda scores, p, positives=(), weights=None: naive.cro_loss(
+def naive_of(function, options):
+    return lambda scores, p, positives=(), weights=None: function(
         scores, p, positives=positives, weights=weights, **options
     )
+
+
+def case(cls, function, options):
+    """A loss and its naive loop, which take the same options."""
+    return lambda **kwargs: cls(**options, **kwargs), naive_of(function, options)
 
 
 def naive_mml(margins, margin_weights, negative_weight):
@@ -25,18 +41,19 @@ def naive_mml(margins, margin_weights, negative_weight):
 
 
 CASES = {
-    "cro": (lambda **kwargs: CROLoss(**CRO, **kwargs), naive_cro(CRO)),
-    "scaled": (
-        lambda **kwargs: CROLoss(**CRO, rank_estimate="scaled", **kwargs),
-        naive_cro({**CRO, "rank_estimate": "scaled"}),
-    ),
-    "lambda": (lambda **kwargs: CROLoss(**LAMBDA, **kwargs), naive_cro(LAMBDA)),
-    "step": (lambda **kwargs: CROLoss(**STEP, **kwargs), naive_cro(STEP)),
+    "cro": case(CROLoss, naive.cro_loss, CRO),
+    "scaled": case(CROLoss, naive.cro_loss, {**CRO, "rank_estimate": "scaled"}),
+    "lambda": case(CROLoss, naive.cro_loss, LAMBDA),
+    "step": case(CROLoss, naive.cro_loss, STEP),
     "mml": (lambda **kwargs: MultiMarginLoss(**MML, **kwargs), naive_mml(*MML.values())),
     "ccl": (
         lambda **kwargs: CosineContrastiveLoss(**CCL, **kwargs),
         naive_mml((0.3,), (1.0,), 10.0),
     ),
+    "ssm": case(SampledSoftmaxLoss, naive.sampled_softmax_loss, SSM),
+    "psl": case(PairwiseSoftmaxLoss, naive.pairwise_softmax_loss, PSL),
+    "psl relu": case(PairwiseSoftmaxLoss, naive.pairwise_softmax_loss, RELU),
+    "bsl": case(BilateralSoftmaxLoss, naive.bilateral_softmax_loss, BSL),
 }
 each_loss = pytest.mark.parametrize(("make", "naive_loss"), CASES.values(), ids=CASES)
 make_each_loss = pytest.mark.parametrize("make", [make for make, _ in CASES.values()], ids=CASES)

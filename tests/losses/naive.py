@@ -147,3 +147,82 @@ def multi_margin_loss(
             if scores[j] > margin:
                 gradient[j] += negative_weight * weight * v[j] / v_sum
     return value, gradient
+
+
+# σ and σ' of the pairwise softmax loss.
+ACTIVATIONS = {
+    "tanh": (lambda x: math.tanh(x) + 1, lambda x: 1 / math.cosh(x) ** 2),
+    "relu": (lambda x: relu(x + 1), lambda x: 1.0 if x > -1 else 0.0),
+    "atan": (lambda x: relu(math.atan(x) + 1), lambda x: 1 / (1 + x**2)),
+}
+
+
+def log_sum(phi, slope, scores, positive, positives, weights):
+    """ln Σ_j v_j · φ(s_j) and its slopes in all scores, from φ and φ'; None without negatives."""
+    negatives = negatives_of(scores, {positive, *positives})
+    if is_masked(scores[positive]) or not negatives:
+        return None
+    v = {j: 1.0 if weights is None else weights[j] for j in negatives}
+    total = sum(v[j] * phi(scores[j]) for j in negatives)
+    slopes = [v[j] * slope(s) / total if j in v else 0.0 for j, s in enumerate(scores)]
+    return math.log(total), slopes
+
+
+def sampled_softmax_loss(scores, positive, temperature, positives=(), weights=None):
+    """Value and gradient of one row and one positive, arguments as of `cro_loss`."""
+    found = log_sum(
+        lambda s: math.exp((s - scores[positive]) / temperature),
+        lambda s: math.exp((s - scores[positive]) / temperature) / temperature,
+        *(scores, positive, positives, weights),
+    )
+    if found is None:
+        return 0.0, [0.0] * len(scores)
+    value, gradient = found
+    gradient[positive] = -sum(gradient)
+    return value, gradient
+
+
+def pairwise_softmax_loss(
+    scores,
+    positive,
+    temperature,
+    robust_temperature,
+    activation="tanh",
+    positives=(),
+    weights=None,
+):
+    """Value and gradient of one row and one positive, arguments as of `cro_loss`."""
+    sigma, derivative = ACTIVATIONS[activation]
+    power = 1 / robust_temperature
+
+    def x(s):
+        return (s - scores[positive]) / temperature
+
+    found = log_sum(
+        lambda s: sigma(x(s)) ** power,
+        lambda s: power * sigma(x(s)) ** (power - 1) * derivative(x(s)) / temperature,
+        *(scores, positive, positives, weights),
+    )
+    if found is None:
+        return 0.0, [0.0] * len(scores)
+    value, gradient = found
+    gradient[positive] = -sum(gradient)
+    return value, gradient
+
+
+def bilateral_softmax_loss(
+    scores, positive, temperature, positive_temperature, positives=(), weights=None
+):
+    """Value and gradient of one row and one positive, arguments as of `cro_loss`."""
+    found = log_sum(
+        lambda s: math.exp(s / temperature),
+        lambda s: math.exp(s / temperature) / temperature,
+        *(scores, positive, positives, weights),
+    )
+    if found is None:
+        return 0.0, [0.0] * len(scores)
+    value, slopes = found
+    ratio = temperature / positive_temperature
+    gradient = [ratio * slope for slope in slopes]
+    gradient[positive] = -1 / positive_temperature
+    return ratio * value - scores[positive] / positive_temperature, gradient

@@ -1,6 +1,7 @@
 """Losses on scores `[num_queries, num_candidates]`, in `keras.ops`: any Keras 3 backend."""
 
 from tfrs_croloss.losses.base import Aggregate, RetrievalLoss, Row
+from tfrs_croloss.losses.bilateral_softmax_loss import BilateralSoftmaxLoss
 from tfrs_croloss.losses.channels import Channel
 from tfrs_croloss.losses.cro_loss import CROLoss
 from tfrs_croloss.losses.engine import embedding_loss
@@ -17,6 +18,7 @@ from tfrs_croloss.losses.kernels import (
     Step,
 )
 from tfrs_croloss.losses.multi_margin_loss import CosineContrastiveLoss, MultiMarginLoss
+from tfrs_croloss.losses.pairwise_softmax_loss import PairwiseSoftmaxLoss
 from tfrs_croloss.losses.rank_weights import (
     ExponentialDecay,
     FunctionWeight,
@@ -25,9 +27,19 @@ from tfrs_croloss.losses.rank_weights import (
     PowerLaw,
     RankWeight,
 )
+from tfrs_croloss.losses.sampled_softmax_loss import SampledSoftmaxLoss
+from tfrs_croloss.losses.surrogates import (
+    AtanPower,
+    LogisticPower,
+    ReluPower,
+    Surrogate,
+    TanhPower,
+)
 
 __all__ = [
     "Aggregate",
+    "AtanPower",
+    "BilateralSoftmaxLoss",
     "CROLoss",
     "Channel",
     "CosineContrastiveLoss",
@@ -39,16 +51,22 @@ __all__ = [
     "Kernel",
     "LogKernel",
     "LogNormal",
+    "LogisticPower",
     "MultiHinge",
     "MultiMarginLoss",
+    "PairwiseSoftmaxLoss",
     "PowerLaw",
     "RankWeight",
+    "ReluPower",
     "RetrievalLoss",
     "Row",
+    "SampledSoftmaxLoss",
     "Sigmoid",
     "SigmoidHinge",
     "Softplus",
     "SplitSigmoid",
     "Step",
+    "Surrogate",
+    "TanhPower",
     "embedding_loss",
 ]

@@ -5,6 +5,9 @@ import numbers
 
 import numpy as np
 
+# A score of any size over it stays within float32.
+MIN_TEMPERATURE = 1e-6
+
 
 def check_number(name, value):
     """Returns `value` as a plain number, or raises a `ValueError` that names the argument."""
@@ -19,6 +22,14 @@ def check_non_negative(name, value):
 def check_positive(name, value):
     """As `check_number`, for more than 0."""
     return _check(name, value, "a positive number", lambda number: number > 0)
+
+
+def check_temperature(name, value):
+    """As `check_positive`, for what divides scores."""
+    temperature = check_positive(name, value)
+    if temperature < MIN_TEMPERATURE:
+        raise ValueError(f"`{name}` must be at least {MIN_TEMPERATURE}. Received: {value!r}")
+    return temperature
 
 
 def check_count(name, value):

@@ -5,15 +5,12 @@ import math
 from keras import ops
 
 from tfrs_croloss.losses import kernels, rank_weights
-from tfrs_croloss.losses.arguments import check_positive
+from tfrs_croloss.losses.arguments import check_positive, check_temperature
 from tfrs_croloss.losses.base import Aggregate, RetrievalLoss
 from tfrs_croloss.losses.channels import Channel
 from tfrs_croloss.losses.kernels import LogKernel, Step
 from tfrs_croloss.losses.rank_weights import PowerLaw, saturated
 from tfrs_croloss.losses.registration import register, serialize
-
-# A score of any size over it stays within float32.
-MIN_TEMPERATURE = 1e-6
 
 
 @register
@@ -158,11 +155,7 @@ class CROLoss(RetrievalLoss):
                 f"alpha={alpha!r}, rank_weight={rank_weight!r}"
             )
         self.rank_weight = power_law if rank_weight is None else rank_weights.get(rank_weight)
-        self.temperature = check_positive("temperature", temperature)
-        if temperature < MIN_TEMPERATURE:
-            raise ValueError(
-                f"`temperature` must be at least {MIN_TEMPERATURE}. Received: {temperature!r}"
-            )
+        self.temperature = check_temperature("temperature", temperature)
         self.num_items = None if num_items is None else check_positive("num_items", num_items)
         least_items = self.rank_weight.least_items
         if least_items is not None and not (num_items and num_items >= least_items):
