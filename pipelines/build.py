@@ -66,16 +66,15 @@ def load_data(config):
         `RetrievalData`, whose `counts` also say what was left out in cleaning.
     """
     interactions, dropped = clean(_read(config, config.train), config.min_rating)
+    seed = config.seed if config.split_seed is None else config.split_seed
     if config.test is None:
         split = split_interactions(
-            interactions, config.split, config.test_share, config.validation_share, config.seed
+            interactions, config.split, config.test_share, config.validation_share, seed
         )
     else:
         test, dropped_in_test = clean(_read(config, config.test), config.min_rating)
         dropped |= {f"test_{reason}": number for reason, number in dropped_in_test.items()}
-        train, validation = hold_out(
-            interactions, config.split, config.validation_share, config.seed
-        )
+        train, validation = hold_out(interactions, config.split, config.validation_share, seed)
         split = Split(train, validation, test)
     data = encode(split)
     data.counts.update({f"dropped_{reason}": number for reason, number in dropped.items()})

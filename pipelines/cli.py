@@ -1,6 +1,7 @@
 """The command line. Heavy imports wait until a command runs, so that `--help` is quick."""
 
 import os
+import shlex
 import sys
 from typing import Literal
 
@@ -21,11 +22,11 @@ def train(**chosen):
     """
     from pipelines import cluster
 
+    cluster.end_with_launcher()
     config = options.Config(**chosen)
     if config.strategy == "multiworker" and not os.environ.get("TF_CONFIG"):
         cluster.launch(config)
         return
-    cluster.end_with_launcher()
 
     from pipelines.report import print_counts, print_metrics
     from pipelines.training import train as train_run
@@ -122,6 +123,42 @@ def recommend(
     print_items(model, users, k, histories, titles, seen)
 
 
+def compare(
+    config: str,
+    data: str | None = None,
+    seeds: int | None = None,
+    name: str | None = None,
+    runs: str = "runs",
+):
+    """Trains several losses on one split with several seeds, all else the same, and compares.
+
+    Each run is a process of its own. To the folder <runs>/<name> go results.json, results.md with
+    the table, plots, and the run of each loss and seed. The same command resumes what was killed;
+    what is complete is not redone. A run that fails does not end the others: it is named at the
+    end, and the exit code is 1.
+
+    Args:
+        config: YAML file as pipelines/demo.yaml: `common`, options of `train`; `losses`, a name and
+            its own options a loss; and maybe `seeds`, `baseline` (what the others are measured
+            against: softmax, or else the first) and `ours` (the last).
+        data: Folder that relative paths of data files in it start from; by default the current one.
+        seeds: Number of seeds, instead of the file's, which by default are 3.
+        name: Folder under --runs that all is written to; the name of the file by default.
+        runs: Folder of all runs.
+    """
+    from pathlib import Path
+
+    from pipelines.compare import compare as run_comparison
+
+    folder = Path(runs) / (Path(config).stem if name is None else name)
+    chosen = {"config": config, "data": data, "seeds": seeds, "name": name, "runs": runs}
+    failures = run_comparison(config, folder, _command("compare", chosen), data, seeds)
+    for run, reason in failures.items():
+        print(f"error: {run}: {reason}", file=sys.stderr)
+    if failures:
+        sys.exit(1)
+
+
 def demo(name: str = "demo", seeds: int = 1, runs: str = "runs"):
     """Trains softmax, CROLoss and the multi-margin loss on MovieLens, compares and exports.
 
@@ -130,12 +167,21 @@ def demo(name: str = "demo", seeds: int = 1, runs: str = "runs"):
         seeds: Number of seeds; with several, the table gives mean and deviation.
         runs: Folder of all runs.
     """
+    from pathlib import Path
+
     from pipelines.demo import demo as run_demo
 
-    run_demo(name, seeds, runs)
+    chosen = {"name": name, "seeds": seeds, "runs": runs}
+    run_demo(Path(runs) / name, _command("demo", chosen), seeds)
 
 
-COMMANDS = (train, evaluate, export, recommend, demo)
+COMMANDS = (train, evaluate, export, recommend, compare, demo)
+
+
+def _command(name, chosen):
+    """The command line of what was chosen."""
+    words = [word for x, value in chosen.items() if value is not None for word in (f"--{x}", value)]
+    return shlex.join(["python", "-m", "pipelines", name, *map(str, words)])
 
 
 def main(args=None):
@@ -143,7 +189,8 @@ def main(args=None):
     arguments = _parser().parse_args(args)
     command = {command.__name__: command for command in COMMANDS}[arguments.subcommand]
     chosen = arguments[arguments.subcommand].as_dict()
-    chosen.pop("config", None)
+    if command is not compare:
+        chosen.pop("config", None)
     try:
         command(**chosen)
     except (ValueError, OSError, ImportError) as error:
@@ -165,7 +212,8 @@ def _parser():
             usage=f"python -m pipelines {name} [options]",
             description=doc.split("Args:")[0],
         )
-        subparser.add_argument("--config", action="config", help="YAML file of these options.")
+        if command is not compare:
+            subparser.add_argument("--config", action="config", help="YAML file of these options.")
         if command is train:
             for group in options.GROUPS:
                 subparser.add_class_arguments(group)

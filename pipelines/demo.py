@@ -5,111 +5,84 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import yaml
-
 from pipelines.build import load_data, movielens
-from pipelines.options import Config
-from pipelines.report import console, plot_recall, print_counts, print_table
+from pipelines.compare import write_results
+from pipelines.comparison import Comparison
+from pipelines.report import console, print_comparison, print_counts, print_verdicts
+from pipelines.results import gather
 from pipelines.runs import read_json, write_json
 from pipelines.served import evaluate_served
 from pipelines.training import export_run, open_run, train
 
 SETTINGS = Path(__file__).with_name("demo.yaml")
-BASELINE, EXPORTED = "softmax", "CROLoss"
 NUM_SHOWN_USERS = 3
 
 
-def demo(name, seeds, runs):
+def demo(folder, command, seeds):
     """Runs the demo, or what is left of it.
 
+    It is a comparison, trained in this process, where TensorFlow is loaded once; and its model
+    exported.
+
     Args:
-        name: Folder under `runs` that all is written to.
+        folder: Folder that all is written to.
+        command: The command line that makes it again, for the results.
         seeds: Number of seeds.
-        runs: Folder of all runs.
 
     Raises:
         ValueError: If `seeds` is not positive.
     """
-    if seeds < 1:
-        raise ValueError(f"--seeds must be positive. Received: {seeds}")
     started = time.perf_counter()
-    folder = Path(runs) / name
-    settings = yaml.safe_load(SETTINGS.read_text())
-    configs = {
-        loss: [
-            Config(**settings["common"], **own, seed=seed, name=f"{loss}-{seed}", runs=str(folder))
-            for seed in range(seeds)
-        ]
-        for loss, own in settings["losses"].items()
-    }
+    comparison = Comparison.read(SETTINGS, folder, seeds=seeds)
+    folder = comparison.folder
     console.rule("1. The data")
-    data = load_data(configs[BASELINE][0])
+    data = load_data(comparison.all_configs[0])
     print_counts(data.counts)
 
     console.rule("2. Training")
-    for of_loss in configs.values():
-        for config in of_loss:
-            train(config, data)
+    for config in comparison.all_configs:
+        train(config, data)
 
     console.rule("3. Top-N recall on the test set")
-    results = {
-        loss: _over_seeds([_measure(folder, config) for config in of_loss])
-        for loss, of_loss in configs.items()
-    }
-    write_json(folder / "results.json", results)
-    plot_recall({loss: result["exact"] for loss, result in results.items()}, folder / "recall.png")
-    print_table(results, f"MovieLens, {seeds} seed{'s' * (seeds > 1)}")
-    _say_who_wins(results)
+    results = gather(comparison, command, has_own_processes=False)
+    for name, configs in comparison.configs.items():
+        served = [_measure(folder, config) for config in configs]
+        results["losses"][name]["test"]["scann"] = {
+            metric: [each[metric] for each in served] for metric in served[0]
+        }
+    write_results(comparison, results)
+    print_comparison(results)
+    print_verdicts(results)
 
-    console.rule(f"4. The {EXPORTED} model, served")
-    best = folder / configs[EXPORTED][0].name
+    console.rule(f"4. The {comparison.ours} model, served")
+    best = folder / comparison.configs[comparison.ours][0].name
     saved_model = export_run(best, output=folder / "export", version=1)
     _recommend(folder, saved_model, data)
 
     console.rule("5. What next")
     console.print(
         f"Done in {time.perf_counter() - started:.0f} s. In {folder}/:\n"
-        "  results.json, recall.png   the table, and Recall@N against N\n"
+        "  results.md, results.json   the table, and all behind it; recall.png and other plots\n"
         "  <loss>-<seed>/             each run: config, history, metrics, checkpoints\n"
         "  export/                    the SavedModel, by version\n\n"
         "On your own interactions (.csv, .tsv, .parquet; `train --help` has all options):\n"
         "  .venv/bin/python -m pipelines train --train FILE --user COLUMN --item COLUMN "
         "--time COLUMN --name mine\n"
         "  .venv/bin/python -m pipelines export --run runs/mine\n"
-        "  .venv/bin/python -m pipelines recommend --model runs/mine/export --users ID ...",
+        "  .venv/bin/python -m pipelines recommend --model runs/mine/export --users ID ...\n"
+        "Several losses on them, as here: `compare --help`.",
         soft_wrap=True,
         highlight=False,
     )
 
 
 def _measure(folder, config):
-    """Test metrics of a complete run: exactly, and those of a ScaNN export, measured once."""
+    """Test metrics of a complete run's ScaNN export, measured once."""
     path = folder / "served" / f"{config.name}.json"
     if not path.exists():
         _, config, data, model = open_run(folder / config.name)
         write_json(path, evaluate_served(config, data, model, "scann").as_dict())
-    exact = read_json(folder / config.name / "metrics.json")["test"]["exact"]
-    return {"exact": exact, "scann": read_json(path)}
-
-
-def _over_seeds(measured):
-    """From a result a seed to a list over seeds for each metric."""
-    return {
-        kind: {metric: [result[kind][metric] for result in measured] for metric in metrics}
-        for kind, metrics in measured[0].items()
-    }
-
-
-def _say_who_wins(results):
-    baseline, ours = results[BASELINE]["exact"], results[EXPORTED]["exact"]
-    for metric in (metric for metric in baseline if metric.startswith("recall@")):
-        before, after = np.mean(baseline[metric]), np.mean(ours[metric])
-        verdict = "beats" if after > before else "does not beat"
-        console.print(
-            f"{EXPORTED} {verdict} the {BASELINE} at {metric}: {after:.4f} against {before:.4f} "
-            f"({after / before - 1:+.1%})"
-        )
+    return read_json(path)
 
 
 def _recommend(folder, saved_model, data):

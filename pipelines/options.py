@@ -31,6 +31,8 @@ class DataOptions:
         split: How to split, each user on its own: by time (ties and data without times in the
             order of the file), at random, or the last interaction out. With --test it says how
             the validation set is taken from the training file.
+        split_seed: Of the random split; --seed by default. With one for several seeds these are
+            measured on the same split.
         test_share: Share of a user's interactions for the test, unless there is a test file.
         validation_share: Share for validation, of a user's interactions in the training file.
         mask_validation: Whether a user's validation items are masked in the test, as the
@@ -45,6 +47,7 @@ class DataOptions:
     rating: str | None = None
     min_rating: float | None = None
     split: Literal["time", "random", "last"] = "time"
+    split_seed: int | None = None
     test_share: float = 0.2
     validation_share: float = 0.1
     mask_validation: bool = True
@@ -128,7 +131,7 @@ class TrainingOptions:
         top_n: List lengths N to measure at.
         select: Validation metric by which the epoch is chosen: recall@N, ndcg@N or mrr@N. By
             default the recall at the largest N.
-        seed: Of the random split, the initial weights, the order and the negatives.
+        seed: Of the initial weights, the order and the negatives, and of the random split.
         strategy: none (one device), mirrored (the GPUs of this machine, or --replicas) or
             multiworker (the cluster that the environment variable TF_CONFIG describes, or
             --workers).

@@ -1,17 +1,19 @@
-"""Results as a table and as a plot."""
+"""Results as tables on the console."""
 
 import sys
 
-import matplotlib.pyplot as plt
 import numpy as np
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from tfrs_croloss._files import replaced_file
+from pipelines.results import is_significant
 
 # A log is no terminal, and wide enough for any table.
 console = Console(width=None if sys.stdout.isatty() else 140)
+# Of a significant difference; Markdown takes none of it for its own.
+STAR = "★"
 STYLE = {"box": box.SIMPLE_HEAD, "title_justify": "left", "caption_justify": "left"}
 
 
@@ -58,28 +60,110 @@ def print_evaluation(content, title):
     console.print(notes)
 
 
-def print_table(results, title):
+def print_comparison(results):
+    """Prints what the losses of a comparison found, and what each of them cost.
+
+    Args:
+        results: What `gather` gives.
+    """
+    losses = results["losses"]
+    print_table(losses, _title(results), results["baseline"])
+    table = Table("loss", "training", "peak memory", "best epochs", "its own options", **STYLE)
+    for name, of in losses.items():
+        memory = f"{max(of['peak_memory_mb']):,.0f} MB" if "peak_memory_mb" in of else ""
+        epochs = ", ".join(map(str, of["best_epochs"]))
+        cost = f"{np.mean(of['seconds']):,.1f} s"
+        table.add_row(escape(name), cost, memory, epochs, escape(own_options(of["options"])))
+    console.print(table)
+
+
+def print_table(losses, title, baseline):
     """Prints Recall and NDCG, a row for each loss and kind of search, the best of a kind in bold.
 
     Args:
-        results: From the name of a loss, to a kind of search, to lists over seeds of the metrics
-            that `evaluate` gives; of several seeds mean ± deviation is shown.
+        losses: From the name of a loss to its `test`, from a kind of search to lists over seeds of
+            the metrics that `evaluate` gives; of several seeds mean ± deviation is shown.
         title: Over the table.
+        baseline: Name of the loss that those with a star differ from.
     """
-    first = next(iter(results.values()))
+    first = next(iter(losses.values()))["test"]
     columns = _columns(next(iter(first.values())))
-    caption = "R: Recall, N: NDCG"
+    caption = f"R: Recall, N: NDCG, {STAR}: differs from {baseline} at 5 % (bootstrap over users)"
     table = Table("loss", "search", *columns, title=title, caption=caption, **STYLE)
     for kind in first:
         best = {
-            name: max(np.mean(result[kind][name]) for result in results.values())
-            for name in columns.values()
+            metric: max(np.mean(of["test"][kind][metric]) for of in losses.values())
+            for metric in columns.values()
         }
-        for loss, result in results.items():
-            cells = (_cell(result[kind][name], best[name]) for name in columns.values())
-            table.add_row(loss, kind, *cells)
+        for loss, of in losses.items():
+            cells = (
+                _cell(of["test"][kind][metric], best[metric])
+                # What is tested is the exact search.
+                + (f" {STAR}" if kind == "exact" and is_significant(of, metric) else "")
+                for metric in columns.values()
+            )
+            table.add_row(escape(loss), kind, *cells)
         table.add_section()
     console.print(table)
+
+
+def print_verdicts(results):
+    """Says at each N whether `ours` beats the baseline."""
+    ours, baseline = results["ours"], results["baseline"]
+    tests = results["losses"].get(ours, {}).get("significance", {})
+    for n in results["top_n"]:
+        metric = f"recall@{n}"
+        if metric not in tests:
+            continue
+        found = tests[metric]
+        before, after = (results["losses"][name]["mean"][metric] for name in (baseline, ours))
+        if not is_significant(results["losses"][ours], metric):
+            verdict = "does not differ significantly from"
+        else:
+            verdict = "beats" if found["difference"] > 0 else "falls behind"
+        low, high = found["interval"]
+        relative = "" if found["relative"] is None else f"{found['relative']:+.1%}, "
+        console.print(
+            f"{ours} {verdict} the {baseline} at {metric}: {after:.4f} against {before:.4f} "
+            f"({relative}95 % interval {low:+.4f} to {high:+.4f}, p = {found['p']:.4f})",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def print_last_line(results):
+    """Prints Recall and NDCG of `ours` at the N that the epochs were chosen by, on one line."""
+    of = results["losses"].get(results["ours"])
+    if of is None:
+        return
+    n = results["select"].split("@")[1]
+    parts = []
+    for label, metric in (("Recall", f"recall@{n}"), ("NDCG", f"ndcg@{n}")):
+        deviation = of["deviation"][metric]
+        spread = "" if deviation is None else f" ± {deviation:.4f}"
+        parts.append(f"{label}@{n} {of['mean'][metric]:.4f}{spread}")
+    seeds = len(of["seeds"])
+    print(*parts, f"({seeds} seed{'s' * (seeds > 1)})", sep="  ", flush=True)
+
+
+def own_options(options):
+    """Options on one line."""
+    return ", ".join(f"{key}={value}" for key, value in options.items())
+
+
+def columns_of(sizes):
+    """Recall and NDCG at each N, by short names."""
+    return {
+        f"{letter}@{n}": f"{metric}@{n}"
+        for letter, metric in (("R", "recall"), ("N", "ndcg"))
+        for n in sizes
+    }
+
+
+def _title(results):
+    seeds = len(results["seeds"])
+    return f"Test set, {seeds} seed{'s' * (seeds > 1)}"
 
 
 def _sizes(metrics):
@@ -88,12 +172,7 @@ def _sizes(metrics):
 
 
 def _columns(metrics):
-    """Recall and NDCG at each N, by short names."""
-    return {
-        f"{letter}@{n}": f"{metric}@{n}"
-        for letter, metric in (("R", "recall"), ("N", "ndcg"))
-        for n in _sizes(metrics)
-    }
+    return columns_of(_sizes(metrics))
 
 
 def _cell(values, best):
@@ -105,35 +184,3 @@ def _cell(values, best):
         return text
     # Where there is no bold, in a log say, the stars of Markdown.
     return f"[bold]{text}[/bold]" if console.is_terminal else f"**{text}**"
-
-
-def plot_recall(results, path):
-    """Plots Recall@N against N, a line a result.
-
-    Args:
-        results: A dict from a line's name to its metrics; a metric may be a list over seeds, whose
-            mean is drawn, with its deviation as a bar.
-        path: PNG file to write, whole or not at all.
-    """
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for name, metrics in results.items():
-        points = {
-            int(metric.split("@")[1]): np.atleast_1d(value)
-            for metric, value in metrics.items()
-            if metric.startswith("recall@")
-        }
-        axes.errorbar(
-            list(points),
-            [values.mean() for values in points.values()],
-            yerr=[values.std(ddof=1) if len(values) > 1 else 0 for values in points.values()],
-            marker="o",
-            capsize=3,
-            label=name,
-        )
-    axes.set(xlabel="N", ylabel="Recall@N", title="Recall@N on the test set")
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    with replaced_file(path) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
-    plt.close(figure)

@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 import json
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from pipelines.options import Config
@@ -18,11 +20,15 @@ class Run:
     """A folder `<runs>/<name>`.
 
     - `config.yaml`: the resolved config, which `train --config` takes as it is.
-    - `history.json`: loss (mean over the batches of an epoch, each a sum over its rows) and
-      validation metrics of each validated epoch; a copy of what the checkpoints hold.
+    - `history.json`: loss (mean over the batches of an epoch, each a sum over its rows),
+      validation metrics and seconds of training so far of each validated epoch; a copy of what the
+      checkpoints hold.
     - `checkpoints/`: `last`, to resume from, numbered by steps, and `best`, by validation,
       numbered by epochs.
-    - `metrics.json`: the test metrics, written last: without it the run is not complete.
+    - `per_user.npz`: Recall and NDCG of each test user (`user`: rows of the vocabulary), for tests
+      of significance.
+    - `metrics.json`: the test metrics, wall time and memory of training, written last: without it
+      the run is not complete.
     - `recall.png`, and `export/` once exported.
     """
 
@@ -31,6 +37,7 @@ class Run:
         self.config_path = self.folder / "config.yaml"
         self.history_path = self.folder / "history.json"
         self.metrics_path = self.folder / "metrics.json"
+        self.per_user_path = self.folder / "per_user.npz"
         self.plot_path = self.folder / "recall.png"
         self.checkpoints = self.folder / "checkpoints"
         self.export = self.folder / "export"
@@ -108,6 +115,18 @@ def write_json(path, content):
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
+def write_arrays(path, arrays):
+    """Writes a compressed .npz file of a dict of arrays, whole or not at all."""
+    with replaced_file(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+def read_arrays(path):
+    """Reads what `write_arrays` wrote; a damaged file is a `ValueError` that names it."""
+    with _explained(path), np.load(path) as arrays:
+        return dict(arrays)
+
+
 def read_json(path):
     """Reads a JSON file; a damaged one is a `ValueError` that names it."""
     with _explained(path):
@@ -118,5 +137,5 @@ def read_json(path):
 def _explained(path):
     try:
         yield
-    except (ValueError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, TypeError, yaml.YAMLError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged: {error}") from None

@@ -4,13 +4,15 @@ import contextlib
 import json
 import math
 import tempfile
+import time
 
 from tqdm import tqdm
 
 from pipelines.build import build_model, load_data
-from pipelines.report import plot_recall
-from pipelines.runs import Run, write_json
+from pipelines.plots import plot_recall
+from pipelines.runs import Run, write_arrays, write_json
 from pipelines.strategy import build_strategy, from_chief, is_chief
+from tfrs_croloss._machine import peak_memory_mb
 from tfrs_croloss.data import training_batches
 from tfrs_croloss.evaluation import evaluate
 from tfrs_croloss.index import ExactIndex
@@ -75,6 +77,7 @@ def _fit(config, data, model, state, strategy):
         disable=not state.is_chief,
     ) as bar:
         progress = _Progress(config, data, state, strategy, batches_an_epoch, bar)
+        state.start_clock()
         while not state.is_finished(config):
             epoch, done = divmod(state.step, batches_an_epoch)
             model.fit(
@@ -91,17 +94,32 @@ def _fit(config, data, model, state, strategy):
 
 def _measure(config, data, model, state):
     """Measures the best epoch on the test set, and completes the run."""
-    run, best = state.run, state.restore_best(config.select)
+    run = state.run
+    # Before the best checkpoint brings back its own, and before the test adds to the memory.
+    cost = {"seconds": state.seconds, "peak_memory_mb": state.peak_memory_mb}
+    best = state.restore_best(config.select)
+    test = evaluate_exactly(config, data, model)
     content = {
         "loss": config.loss,
         "seed": config.seed,
         "best_epoch": best["epoch"],
         "validation": {config.select: best[config.select]},
         "data": data.counts,
-        "test": {"exact": evaluate_exactly(config, data, model).as_dict()},
+        "test": {"exact": test.as_dict()},
+        **cost,
     }
     plot_recall({config.loss: content["test"]["exact"]}, run.plot_path)
+    write_arrays(run.per_user_path, {"user": test.users.astype("int32"), **_small(test.per_user)})
     write_json(run.metrics_path, content)
+
+
+def _small(per_user):
+    """What a test of significance asks for, in single precision."""
+    return {
+        name: values.astype("float32")
+        for name, values in per_user.items()
+        if name.startswith(("recall@", "ndcg@"))
+    }
 
 
 def open_run(folder):
@@ -185,18 +203,41 @@ class _State:
         self.rows = tf.Variable("[]", trainable=False)
         # Mean loss of the epoch's batches up to `step`.
         self.loss = tf.Variable(0.0, trainable=False, dtype=tf.float64)
+        # Of training up to `step`, and the most memory that a process of it had.
+        self.seconds_saved = tf.Variable(0.0, trainable=False, dtype=tf.float64)
+        self.memory_saved = tf.Variable(0.0, trainable=False, dtype=tf.float64)
         self.checkpoint = tf.train.Checkpoint(
             model=model,
             optimizer=model.optimizer,
             history=self.rows,
             data=self.data,
             loss=self.loss,
+            seconds=self.seconds_saved,
+            peak_memory_mb=self.memory_saved,
         )
         last = tf.train.latest_checkpoint(run.checkpoints / "last")
         (number,) = from_chief(self.strategy, [int(last.split("-")[-1]) if last else -1])
         if number >= 0:
             self._restore("last", int(number))
         self.step = int(model.step.numpy())
+        self._clock = None
+
+    def start_clock(self):
+        """Training begins, or goes on."""
+        self._clock = time.perf_counter() - self.seconds
+
+    @property
+    def seconds(self):
+        """Wall time of training up to the last checkpoint.
+
+        What a kill has undone is not in it: that is done, and counted, once more.
+        """
+        return float(self.seconds_saved.numpy())
+
+    @property
+    def peak_memory_mb(self):
+        """The most memory so far that one of the processes that trained had."""
+        return max(float(self.memory_saved.numpy()), peak_memory_mb())
 
     @property
     def history(self):
@@ -218,6 +259,7 @@ class _State:
     def save_epoch(self, row, select):
         """Takes in a validated epoch."""
         is_best = all(row[select] > past[select] for past in self.history)
+        row = {**row, "seconds": self._now()}
         self.rows.assign(json.dumps([*self.history, row]))
         if is_best:
             self._save("best", row["epoch"], keep=2)
@@ -236,7 +278,12 @@ class _State:
         self._restore("best", best["epoch"])
         return best
 
+    def _now(self):
+        return time.perf_counter() - self._clock
+
     def _save(self, name, number, keep):
+        self.seconds_saved.assign(self._now())
+        self.memory_saved.assign(self.peak_memory_mb)
         with contextlib.ExitStack() as stack:
             folder = self.run.checkpoints / name
             if not self.is_chief:

@@ -17,7 +17,10 @@ from tfrs_croloss.serving import export_model
 
 def test_train_writes_all_it_says(run, capsys):
     files = {path.name for path in run.iterdir()}
-    assert files == {"config.yaml", "history.json", "checkpoints", "metrics.json", "recall.png"}
+    assert files == {
+        *("config.yaml", "history.json", "checkpoints", "metrics.json", "per_user.npz"),
+        "recall.png",
+    }
     assert (run / "recall.png").read_bytes().startswith(b"\x89PNG")
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["data"]["train_interactions"] == 60 * 14

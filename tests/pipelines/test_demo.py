@@ -29,8 +29,8 @@ def test_the_demo(folder, capfd):
     assert ["train", "interactions", "69,970"] in words
     assert ["test", "interactions", "20,003"] in words
     results = json.loads((folder / "results.json").read_text())
-    assert list(results) == ["softmax", "CROLoss", "MultiMarginLoss"]
-    for result in results.values():
+    assert list(results["losses"]) == ["softmax", "CROLoss", "MultiMarginLoss"]
+    for result in (of["test"] for of in results["losses"].values()):
         for n in (10, 50, 100):
             for metric in (f"recall@{n}", f"ndcg@{n}"):
                 assert len(result["exact"][metric]) == len(result["scann"][metric]) == 2

@@ -9,9 +9,11 @@ from tfrs_croloss.evaluation.export import evaluate_export
 from tfrs_croloss.evaluation.lists import Evaluation, evaluate_lists
 from tfrs_croloss.evaluation.metrics import coverage, mrr, ndcg, recall
 from tfrs_croloss.evaluation.segments import Segment, training_segments
+from tfrs_croloss.evaluation.significance import PairedBootstrap, paired_bootstrap
 
 __all__ = [
     "Evaluation",
+    "PairedBootstrap",
     "Segment",
     "coverage",
     "evaluate",
@@ -19,6 +21,7 @@ __all__ = [
     "evaluate_lists",
     "mrr",
     "ndcg",
+    "paired_bootstrap",
     "recall",
     "training_segments",
 ]

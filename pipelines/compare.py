@@ -1,0 +1,111 @@
+"""Comparing losses: a run each and a seed, one after another, and what they found together."""
+
+import collections
+import os
+import subprocess
+import sys
+
+from pipelines.cluster import COMMAND, LAUNCHER
+from pipelines.comparison import Comparison
+from pipelines.markdown import write_markdown
+from pipelines.plots import plot_recall
+from pipelines.report import (
+    console,
+    print_comparison,
+    print_counts,
+    print_last_line,
+    print_verdicts,
+)
+from pipelines.results import gather
+from pipelines.runs import Run, write_json
+
+# Of what a run wrote to stderr, kept to say why it failed.
+LAST_WORDS = 8192
+
+
+def compare(path, folder, command, data=None, seeds=None):
+    """Trains and measures all that a file names, or what is left of it, and compares.
+
+    Args:
+        path: YAML file, as `Comparison.read` takes it.
+        folder: Folder of the comparison.
+        command: The command line that makes it again, for the results.
+        data: Folder that relative paths of data files start from.
+        seeds: Number of seeds, instead of the file's.
+
+    Returns:
+        From the name of each run that failed to the reason.
+
+    Raises:
+        ValueError: If something is wrong with the file, or the folder holds runs of other options.
+    """
+    comparison = Comparison.read(path, folder, data, seeds)
+    # All of them first: what is wrong with the last is not to be found after hours.
+    runs = [Run.create(config) for config in comparison.all_configs]
+    failures = {}
+    for number, run in enumerate(runs, 1):
+        is_done = ", complete" if run.is_complete else ""
+        console.print(f"Run {number} of {len(runs)}: {run.folder.name}{is_done}", highlight=False)
+        if not run.is_complete and (reason := _train(run)):
+            failures[run.folder.name] = reason
+            console.print(f"{run.folder.name} failed: {reason}", markup=False, highlight=False)
+    results = gather(comparison, command, failures)
+    write_results(comparison, results)
+    show_results(comparison, results)
+    return failures
+
+
+def write_results(comparison, results):
+    """Writes `results.json`, `results.md` and the plots to the folder of the comparison."""
+    folder, losses = comparison.folder, results["losses"]
+    write_json(folder / "results.json", results)
+    write_markdown(results, folder / "results.md")
+    if losses:
+        plot_recall(
+            {name: of["test"]["exact"] for name, of in losses.items()}, folder / "recall.png"
+        )
+
+
+def show_results(comparison, results):
+    """Prints the table, the verdicts, and last of all how `ours` does at the N of `select`."""
+    if not results["losses"]:
+        return
+    print_counts(results["data"])
+    print_comparison(results)
+    print_verdicts(results)
+    console.print(f"All of it: {comparison.folder}/", highlight=False)
+    print_last_line(results)
+
+
+def _train(run):
+    """Runs `train` in a process of its own, which resumes; returns why it failed, or None."""
+    process = subprocess.Popen(
+        [*COMMAND, "--config", str(run.config_path)],
+        # It ends with this process, even by kill -9: two must not train the same run.
+        env={**os.environ, LAUNCHER: str(os.getpid())},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        # Ctrl-C in a terminal is for this process alone, which then ends the run.
+        start_new_session=True,
+    )
+    words = b""
+    try:
+        while chunk := process.stderr.read1(65536):
+            words = (words + chunk)[-LAST_WORDS:]
+            sys.stderr.write(chunk.decode(errors="replace"))
+            sys.stderr.flush()
+        code = process.wait()
+    finally:
+        process.kill()
+        process.wait()
+    if run.is_complete:
+        return None
+    return _why(words.decode(errors="replace"), code)
+
+
+def _why(words, code):
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return said[-1] if said else ": ".join([how, *collections.deque(lines, maxlen=1)])
