@@ -110,6 +110,7 @@ def build_task(config, num_items):
             lambda_kernel=config.lambda_kernel,
             temperature=config.temperature,
             num_items=num_items if config.scale_rank else None,
+            positive_weight=config.positive_weight,
         ),
         "mml": lambda: MultiMarginLoss(
             margins=config.margins,

@@ -69,7 +69,7 @@ class LossOptions:
         scale_rank: Whether to scale the rank from the sampled negatives to the catalogue (cro).
         margins: Margins, cosines in increasing order (mml); the first is the margin of ccl.
         weights: Weight of each margin (mml).
-        positive_weight: Weight of the positive (mml).
+        positive_weight: Weight of the positive (mml), of the pull on it (cro).
         negative_weight: Weight of the negatives (mml, ccl).
     """
 

@@ -5,7 +5,7 @@ import math
 from keras import ops
 
 from tfrs_croloss.losses import kernels, rank_weights
-from tfrs_croloss.losses.arguments import check_positive, check_temperature
+from tfrs_croloss.losses.arguments import check_non_negative, check_positive, check_temperature
 from tfrs_croloss.losses.base import Aggregate, RetrievalLoss
 from tfrs_croloss.losses.channels import Channel
 from tfrs_croloss.losses.kernels import LogKernel, Step
@@ -39,6 +39,10 @@ class CROLoss(RetrievalLoss):
     ```
     w_α(1 + R · Σ_j φ₁(x_j)) · R · Σ_j φ'(x_j) · ∂x_j                  w_α = W_α'
     ```
+
+    With `positive_weight` p the positive is pulled p times as hard as its negatives together are
+    pushed away, as if s⁺ were p·s⁺ + (1 - p)·stop_gradient(s⁺); the value stays the same. Below 1
+    the embeddings spread out more; docs/results.md has what it gains.
 
     Exact special cases: exponential and α = 1 is the softmax cross-entropy; softplus and α = 0
     is BPR, hinge and α = 0 the triplet loss, both up to the constant factor ln(N+1)/N · R.
@@ -81,6 +85,7 @@ class CROLoss(RetrievalLoss):
         rank_weight: A rank weight instead of the power law that `alpha` makes: `"gamma"`,
             `"exponential_decay"`, a `RankWeight` such as `LogNormal(n=50)`, or a pair of functions
             (density w, integral W) of (rank, num_items).
+        positive_weight: p ≥ 0, how hard the positive is pulled; 1 is the paper's gradient.
         max_positives: The most positives a row may have; the loss of a row is the mean over them,
             each against the row's negatives alone.
         reduction: As in `keras.losses.Loss`; `"sum"` as TFRS's own default loss.
@@ -133,6 +138,7 @@ class CROLoss(RetrievalLoss):
         num_items=None,
         rank_estimate="unbiased",
         rank_weight=None,
+        positive_weight=1.0,
         max_positives=1,
         reduction="sum",
         name="cro_loss",
@@ -168,6 +174,7 @@ class CROLoss(RetrievalLoss):
                 f"`rank_estimate` must be 'unbiased' or 'scaled'. Received: {rank_estimate!r}"
             )
         self.rank_estimate = rank_estimate
+        self.positive_weight = check_non_negative("positive_weight", positive_weight)
 
     @classmethod
     def for_top_n(cls, n, num_items, **options):
@@ -202,7 +209,7 @@ class CROLoss(RetrievalLoss):
         x = slope * (negative - row.positive)
         # The first channel estimates the rank, the last gives the direction.
         both = [self.kernel] if self.lambda_kernel is None else [self.lambda_kernel, self.kernel]
-        return tuple(Channel(kernel, x, slope, -slope) for kernel in both)
+        return tuple(Channel(kernel, x, slope, -self.positive_weight * slope) for kernel in both)
 
     def aggregate(self, totals, row):
         num_items = row.weight
@@ -246,5 +253,6 @@ class CROLoss(RetrievalLoss):
             "temperature": self.temperature,
             "num_items": self.num_items,
             "rank_estimate": self.rank_estimate,
+            "positive_weight": self.positive_weight,
             "rank_weight": None if is_power_law else serialize(self.rank_weight),
         }
