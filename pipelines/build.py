@@ -16,6 +16,7 @@ from tfrs_croloss.data import (
 )
 from tfrs_croloss.losses import PowerLaw
 from tfrs_croloss.retrieval import (
+    AllItems,
     HistoryTower,
     InBatchNegatives,
     ItemTower,
@@ -142,7 +143,9 @@ def build_negatives(config, data):
             rows = np.arange(len(positives))
             positives = positives[rows > data.row_starts[data.train_users]]
         parts.append(InBatchNegatives(np.bincount(positives, minlength=num_items)))
-    if config.negatives and config.sampling == "uniform":
+    if config.sampling == "all":
+        parts.append(AllItems(num_items))
+    elif config.negatives and config.sampling == "uniform":
         parts.append(UniformNegatives(num_items, config.negatives, config.seed))
     elif config.negatives:
         counts = np.bincount(data.train_items, minlength=num_items)

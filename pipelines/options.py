@@ -97,7 +97,8 @@ class ModelOptions:
         history_length: Items of a history (tower history).
         negatives: Negatives drawn a step, shared by the batch; 0 for none.
         sampling: What they are drawn by: uniform, or popularity (an item's share of the training
-            interactions, to the power --sampling_beta).
+            interactions, to the power --sampling_beta). Or all: nothing is drawn, --negatives does
+            not count, and every item of the catalogue is a negative; for small catalogues.
         sampling_beta: Exponent of the popularity; 1 draws as the positives are distributed, less
             is flatter.
         in_batch: Whether the batch's other positives are negatives too.
@@ -110,7 +111,7 @@ class ModelOptions:
     dim: int = 64
     history_length: int = 20
     negatives: int = 1024
-    sampling: Literal["uniform", "popularity"] = "uniform"
+    sampling: Literal["uniform", "popularity", "all"] = "uniform"
     sampling_beta: float = 0.75
     in_batch: bool = False
     weigh: bool = False
@@ -188,7 +189,7 @@ class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
                 raise ValueError(f"--{option} must be positive. Received: {getattr(self, option)}")
         if not self.learning_rate > 0:
             raise ValueError(f"--learning_rate must be positive. Received: {self.learning_rate}")
-        if not (self.negatives or self.in_batch):
+        if not (self.negatives or self.in_batch or self.sampling == "all"):
             raise ValueError(
                 "--negatives must be positive without --in_batch true: there is nothing to compare "
                 "a positive with. Received: --negatives 0"

@@ -7,7 +7,7 @@ import pytest
 from pipelines.build import build_negatives
 from pipelines.options import Config
 from tfrs_croloss.data import Split, encode
-from tfrs_croloss.retrieval import InBatchNegatives, PopularityNegatives, UniformNegatives
+from tfrs_croloss.retrieval import AllItems, InBatchNegatives, PopularityNegatives, UniformNegatives
 
 
 @pytest.fixture
@@ -25,6 +25,12 @@ def test_uniform_by_default(data):
     (part,) = build_negatives(Config(negatives=5, seed=3), data)
     assert isinstance(part, UniformNegatives)
     assert part.get_config() == {"num_items": 3, "num_negatives": 5, "seed": 3}
+
+
+def test_all_items(data):
+    (part,) = build_negatives(Config(negatives=0, sampling="all"), data)
+    assert isinstance(part, AllItems)
+    assert part.get_config() == {"num_items": 3}
 
 
 def test_by_popularity(data):

@@ -17,6 +17,7 @@ from tfrs_croloss.data import Split, encode, training_batches
 from tfrs_croloss.evaluation import evaluate
 from tfrs_croloss.index import ExactIndex
 from tfrs_croloss.retrieval import (
+    AllItems,
     HistoryTower,
     InBatchNegatives,
     ItemTower,
@@ -81,6 +82,7 @@ PARTS = {
     "in-batch": [InBatchNegatives(COUNTS)],
     "uniform": [UniformNegatives(NUM_ITEMS, 6)],
     "popularity": [PopularityNegatives(COUNTS, 6)],
+    "all": [AllItems(NUM_ITEMS)],
     "in-batch and uniform": [UniformNegatives(NUM_ITEMS, 6), InBatchNegatives(COUNTS)],
     "three": [
         InBatchNegatives(COUNTS),
@@ -150,6 +152,7 @@ def test_weights_are_one_over_the_expected_counts(name):
     for item in items:
         count = {
             "in-batch": 2 * COUNTS[item] / COUNTS.sum(),
+            "all": 1.0,
             "uniform": 6 / NUM_ITEMS,
             "popularity": 6 * powers[item] / sum(powers),
             "in-batch and uniform": 2 * COUNTS[item] / COUNTS.sum() + 6 / NUM_ITEMS,

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tfrs_croloss.retrieval import (
+    AllItems,
     InBatchNegatives,
     MixedNegatives,
     Negatives,
@@ -241,6 +242,15 @@ def test_a_part_of_the_users_own():
     parts = [FirstItems(), UniformNegatives(10, 5)]
     weights = candidate_weight(parts, tf.constant([0, 9]), 4)
     np.testing.assert_allclose(weights, [1 / 1.5, 1 / 0.5], rtol=1e-6)
+
+
+def test_all_items_are_each_a_candidate_that_counts_once():
+    part = AllItems(NUM_ITEMS)
+    assert part(step=7).numpy().tolist() == list(range(NUM_ITEMS))
+    np.testing.assert_allclose(candidate_weight([part], part(0), 4), np.ones(NUM_ITEMS), rtol=1e-6)
+    assert AllItems.from_config(part.get_config()).num_negatives == NUM_ITEMS
+    with pytest.raises(ValueError, match="`num_items` must be a positive integer. Received: 0"):
+        AllItems(0)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 8, 9, 1000])

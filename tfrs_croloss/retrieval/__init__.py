@@ -2,6 +2,7 @@
 
 from tfrs_croloss.retrieval.model import RetrievalModel
 from tfrs_croloss.retrieval.negatives import (
+    AllItems,
     InBatchNegatives,
     MixedNegatives,
     Negatives,
@@ -12,6 +13,7 @@ from tfrs_croloss.retrieval.task import Retrieval
 from tfrs_croloss.retrieval.towers import HistoryTower, ItemTower, UserTower
 
 __all__ = [
+    "AllItems",
     "HistoryTower",
     "InBatchNegatives",
     "ItemTower",

@@ -157,6 +157,39 @@ class UniformNegatives(Negatives):
 
 
 @register
+class AllItems(Negatives):
+    """Every item of the catalogue, each once: the loss is then not an estimate.
+
+    For small catalogues: the loss of a step costs as much as that many negatives.
+
+    Args:
+        num_items: Size of the catalogue.
+
+    Raises:
+        ValueError: If it is not positive.
+
+    Example:
+    >>> from tfrs_croloss.retrieval import AllItems
+    >>> AllItems(num_items=4)(step=0).numpy()
+    array([0, 1, 2, 3], dtype=int32)
+    """
+
+    seed = None  # Nothing is drawn.
+
+    def __init__(self, num_items):
+        self.num_items = self.num_negatives = check_count("num_items", num_items)
+
+    def __call__(self, step):
+        return tf.range(self.num_items)
+
+    def probability(self, items):
+        return tf.fill(tf.shape(items), 1 / self.num_items)
+
+    def get_config(self):
+        return {"num_items": self.num_items}
+
+
+@register
 class PopularityNegatives(Negatives):
     """Items drawn by a power of their popularity, with replacement: p_j ∝ counts_j^β.
 
