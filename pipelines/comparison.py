@@ -16,7 +16,7 @@ KEYS = ("common", "losses", "seeds", "baseline", "ours")
 # and how one of them is chosen.
 ITS_OWN = (
     *(field.name for field in dataclasses.fields(LossOptions)),
-    *("negatives", "sampling", "sampling_beta", "in_batch", "weigh", "memory"),
+    *("negatives", "sampling", "sampling_beta", "in_batch", "weigh", "mask_known", "memory"),
     *("batch", "learning_rate", "weight_decay"),
 )
 # What the comparison gives each of its runs.

@@ -104,6 +104,8 @@ class ModelOptions:
         in_batch: Whether the batch's other positives are negatives too.
         weigh: Whether each negative counts for as many items as it was drawn for, so that the loss
             is that of the whole catalogue, however the negatives were drawn.
+        mask_known: Whether a user's other training items are no negatives. It takes time where
+            users have many, and pays where the negatives are a large part of the catalogue.
         memory: Past positives that are kept as negatives; 0 for none.
     """
 
@@ -115,6 +117,7 @@ class ModelOptions:
     sampling_beta: float = 0.75
     in_batch: bool = False
     weigh: bool = False
+    mask_known: bool = False
     memory: int = 0
 
 

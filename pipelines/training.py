@@ -60,6 +60,7 @@ def _fit(config, data, model, state, strategy):
             first_step=step,
             num_replicas=num_replicas,
             replicas=replicas,
+            known_positives=config.mask_known,
         )
 
     def of_worker(context):

@@ -50,6 +50,17 @@ def test_histories_are_what_came_before(data):
     assert seen == len(data.train_items) - len(data.users)
 
 
+def test_known_positives_are_the_items_of_the_user(data):
+    dataset, _ = training_batches(data, batch_size=16, epochs=1, known_positives=True)
+    longest = np.bincount(data.train_users).max()
+    for batch in dataset:
+        known = batch["known_positives"].numpy()
+        assert known.shape == (len(batch["item"]), longest)
+        for user, row in zip(batch["query"]["user"].numpy(), known, strict=True):
+            own = data.train_items[data.train_users == user].tolist()
+            assert row.tolist() == own + [-1] * (longest - len(own))
+
+
 def test_a_resumed_epoch_is_that_of_an_unbroken_run(data):
     whole, num_batches = training_batches(data, batch_size=16, epochs=3, seed=5)
     resumed, _ = training_batches(data, batch_size=16, epochs=3, first_epoch=2, seed=5)

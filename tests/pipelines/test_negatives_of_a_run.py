@@ -1,11 +1,15 @@
 """Which negatives a config names."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from pipelines.build import build_negatives
+from pipelines.cli import main
 from pipelines.options import Config
+from pipelines.runs import Run
 from tfrs_croloss.data import Split, encode
 from tfrs_croloss.retrieval import AllItems, InBatchNegatives, PopularityNegatives, UniformNegatives
 
@@ -58,3 +62,15 @@ def test_in_batch_negatives_are_the_items_trained_on(data, tower, positives):
 def test_no_negative_power():
     with pytest.raises(ValueError, match="--sampling_beta must not be negative. Received: -1"):
         Config(sampling_beta=-1)
+
+
+def test_known_positives_are_no_negatives(train_options, tmp_path):
+    """All items are negatives, so a row has all but its user's training items."""
+    options = [*train_options, "--sampling", "all", "--epochs", "1", "--runs", str(tmp_path)]
+    losses = {}
+    for mask in ("true", "false"):
+        main([*options, "--mask_known", mask, "--name", mask])
+        losses[mask] = Run(tmp_path / mask).history_path.read_text()
+    first, second = (json.loads(text)[0]["train_loss"] for text in losses.values())
+    # Fewer negatives, a smaller rank.
+    assert first < second

@@ -14,6 +14,7 @@ def training_batches(
     first_step=0,
     num_replicas=1,
     replicas=None,
+    known_positives=False,
 ):
     """Batches of training interactions, each epoch in an order of its own.
 
@@ -35,12 +36,15 @@ def training_batches(
             more than an epoch has.
         num_replicas: Parts that a batch is cut into.
         replicas: The replicas whose parts to give, as a `range`; all of them by default.
+        known_positives: Whether each interaction comes with all of its user's training items.
 
     Returns:
         The `tf.data.Dataset` and its number of batches an epoch. The elements are the parts of the
         first batch in the order of `replicas`, then those of the second, and so on. An element is
         a dict: `item` `[part_size]`, and `query`, a dict of `user` `[part_size]` and, with a
-        history, `history` `[part_size, history_length]`, oldest first, padded with -1 in front.
+        history, `history` `[part_size, history_length]`, oldest first, padded with -1 in front;
+        and `known_positives` `[part_size, most items of a user]`, padded with -1 behind, if asked
+        for.
 
     Raises:
         ValueError: If `batch_size` is not positive, `first_step` is negative, `replicas` are not
@@ -76,7 +80,9 @@ def training_batches(
         )
     num_rows, num_batches = len(rows), -(-len(rows) // batch_size)
     first_epoch, first_step = first_epoch + first_step // num_batches, first_step % num_batches
-    users, items, starts, rows = map(tf.constant, (users, items, starts, rows))
+    lengths = np.diff(data.row_starts).astype(np.int32)
+    longest = lengths.max()
+    users, items, starts, rows, lengths = map(tf.constant, (users, items, starts, rows, lengths))
 
     def epoch_of(epoch):
         order = tf.random.experimental.stateless_shuffle(rows, seed=[seed, epoch])
@@ -98,7 +104,13 @@ def training_batches(
             before = row[:, None] - history_length + tf.range(history_length)
             known = before >= tf.gather(starts, row)[:, None]
             query["history"] = tf.where(known, tf.gather(items, tf.maximum(before, 0)), -1)
-        return {"query": query, "item": tf.gather(items, row)}
+        batch = {"query": query, "item": tf.gather(items, row)}
+        if known_positives:
+            number = tf.range(longest)
+            own = number < tf.gather(lengths, query["user"])[:, None]
+            place = tf.where(own, tf.gather(starts, row)[:, None] + number, 0)
+            batch["known_positives"] = tf.where(own, tf.gather(items, place), -1)
+        return batch
 
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_of)
     return dataset.prefetch(tf.data.AUTOTUNE), num_batches
