@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from pipelines.options import MOVIELENS
-from tfrs_croloss import CosineContrastiveLoss, CROLoss, MultiMarginLoss
+from pipelines.losses import build_loss
+from pipelines.options import MOVIELENS, WITH_THRESHOLDS
 from tfrs_croloss.data import (
     DataError,
     Split,
@@ -14,7 +14,6 @@ from tfrs_croloss.data import (
     read_interactions,
     split_interactions,
 )
-from tfrs_croloss.losses import PowerLaw
 from tfrs_croloss.retrieval import (
     AllItems,
     HistoryTower,
@@ -23,6 +22,7 @@ from tfrs_croloss.retrieval import (
     PopularityNegatives,
     Retrieval,
     RetrievalModel,
+    Thresholds,
     UniformNegatives,
     UserTower,
 )
@@ -99,31 +99,9 @@ def _read(config, path):
 
 def build_task(config, num_items):
     """The TFRS task with the loss that `config` names."""
-    losses = {
-        "softmax": lambda: None,
-        "cro": lambda: CROLoss(
-            kernel=config.kernel,
-            alpha=(
-                config.alpha
-                if config.for_top_n is None
-                else PowerLaw.with_median(config.for_top_n, num_items).alpha
-            ),
-            lambda_kernel=config.lambda_kernel,
-            temperature=config.temperature,
-            num_items=num_items if config.scale_rank else None,
-            positive_weight=config.positive_weight,
-        ),
-        "mml": lambda: MultiMarginLoss(
-            margins=config.margins,
-            weights=config.weights,
-            positive_weight=config.positive_weight,
-            negative_weight=config.negative_weight,
-        ),
-        "ccl": lambda: CosineContrastiveLoss(config.margins[0], config.negative_weight),
-    }
     return Retrieval(
-        loss=losses[config.loss](),
-        # CROLoss has a temperature of its own; margins are cosines and want none.
+        loss=build_loss(config, num_items),
+        # The other losses have temperatures of their own; margins are cosines and want none.
         temperature=config.temperature if config.loss == "softmax" else None,
         remove_accidental_hits=True,
         memory_size=config.memory,
@@ -159,11 +137,15 @@ def build_model(config, data):
     """The model that `config` names, compiled and built."""
     tf_keras.utils.set_random_seed(config.seed)
     num_items = len(data.items)
-    item_tower = ItemTower(num_items, config.dim)
+    normalize = config.score == "cosine"
+    item_tower = ItemTower(num_items, config.dim, normalize=normalize)
     if config.tower == "id":
-        query_tower = UserTower(len(data.users), config.dim)
+        query_tower = UserTower(len(data.users), config.dim, normalize=normalize)
     else:
-        query_tower = HistoryTower(item_tower)
+        query_tower = HistoryTower(item_tower, normalize=normalize)
+    thresholds = None
+    if config.loss in WITH_THRESHOLDS:
+        thresholds = Thresholds(len(data.users), config.for_top_n)
     model = RetrievalModel(
         query_tower,
         item_tower,
@@ -171,6 +153,7 @@ def build_model(config, data):
         build_task(config, num_items),
         negatives=build_negatives(config, data),
         weigh=config.weigh,
+        thresholds=thresholds,
     )
     model.compile(
         tf_keras.optimizers.Adam(config.learning_rate, weight_decay=config.weight_decay or None)

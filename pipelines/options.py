@@ -9,6 +9,9 @@ from typing import Literal
 
 MOVIELENS = "movielens"
 
+# Losses that compare with the end of a user's top K, which is refreshed as they train.
+WITH_THRESHOLDS = ("slk", "talos")
+
 KernelName = Literal[
     "exponential", "softplus", "hinge", "multi_hinge", "sigmoid", "split_sigmoid", "sigmoid_hinge"
 ]
@@ -58,23 +61,33 @@ class LossOptions:
     """Loss: which one, and its settings.
 
     Args:
-        loss: softmax (TFRS's default), cro (CROLoss), mml (multi-margin loss) or ccl (cosine
-            contrastive loss).
-        temperature: Divides the cosines (softmax, cro).
+        loss: softmax (TFRS's default), cro (CROLoss), mml (multi-margin loss), ccl (cosine
+            contrastive loss), bpr, triplet (its margin is half the temperature), ssm (sampled
+            softmax), psl (pairwise softmax), bsl (bilateral softmax), slk (SL@K) or talos.
+        temperature: Divides the scores (all but mml and ccl); of bsl those of the negatives, in
+            talos a power. By default 2 for psl, 1 for dot products and 0.1 for cosines.
         kernel: Comparison kernel (cro).
         lambda_kernel: Kernel that estimates the rank in the Lambda method; off if null (cro).
         alpha: Exponent of the rank weight; larger aims at smaller N (cro).
         for_top_n: The N to serve: takes the alpha whose rank weight has its median there, instead
-            of --alpha (cro).
+            of --alpha (cro); the K whose end the scores are compared with (slk, talos).
         scale_rank: Whether to scale the rank from the sampled negatives to the catalogue (cro).
         margins: Margins, cosines in increasing order (mml); the first is the margin of ccl.
         weights: Weight of each margin (mml).
         positive_weight: Weight of the positive (mml), of the pull on it (cro).
         negative_weight: Weight of the negatives (mml, ccl).
+        robust_temperature: Root of the activation, the temperature to tune (psl).
+        activation: Activation of the scores' differences (psl).
+        positive_temperature: Divides the positive's score; by default as --temperature (bsl).
+        weight_temperature: Temperature of the weight of a positive (slk).
+        refresh_thresholds: Epochs after which the ends of the users' top K are searched for again
+            (slk, talos).
     """
 
-    loss: Literal["softmax", "cro", "mml", "ccl"] = "cro"
-    temperature: float = 0.1
+    loss: Literal[
+        "softmax", "cro", "mml", "ccl", "bpr", "triplet", "ssm", "psl", "bsl", "slk", "talos"
+    ] = "cro"
+    temperature: float | None = None
     kernel: KernelName = "softplus"
     lambda_kernel: KernelName | Literal["step"] | None = "sigmoid"
     alpha: float = 1.0
@@ -84,6 +97,11 @@ class LossOptions:
     weights: list[float] = field(default_factory=lambda: [0.2, 0.3, 0.5])
     positive_weight: float = 1.0
     negative_weight: float = 100.0
+    robust_temperature: float = 0.1
+    activation: Literal["tanh", "relu", "atan"] = "tanh"
+    positive_temperature: float | None = None
+    weight_temperature: float = 1.0
+    refresh_thresholds: int = 5
 
 
 @dataclass(kw_only=True)
@@ -94,6 +112,8 @@ class ModelOptions:
         tower: Query tower: id (an embedding a user: matrix factorisation) or history (the mean of
             a user's last items through a dense layer; knows new users by their items).
         dim: Width of the embeddings.
+        score: Score of a user and an item: cosine (normalised embeddings; mml and ccl take no
+            other) or dot, the product.
         history_length: Items of a history (tower history).
         negatives: Negatives drawn a step, shared by the batch; 0 for none.
         sampling: What they are drawn by: uniform, or popularity (an item's share of the training
@@ -111,6 +131,7 @@ class ModelOptions:
 
     tower: Literal["id", "history"] = "id"
     dim: int = 64
+    score: Literal["cosine", "dot"] = "cosine"
     history_length: int = 20
     negatives: int = 1024
     sampling: Literal["uniform", "popularity", "all"] = "uniform"
@@ -186,7 +207,7 @@ class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
         self.top_n = sorted(set(self.top_n))
         for option in (
             *("dim", "history_length", "epochs", "batch", "validate_every", "patience"),
-            *("replicas", "workers"),
+            *("replicas", "workers", "refresh_thresholds"),
         ):
             if getattr(self, option) < 1:
                 raise ValueError(f"--{option} must be positive. Received: {getattr(self, option)}")
@@ -207,8 +228,21 @@ class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
                 raise ValueError(
                     f"--{option} must not be negative. Received: {getattr(self, option)}"
                 )
-        if self.loss in ("mml", "ccl") and not self.margins:
-            raise ValueError("--margins must hold at least one number. Received: []")
+        if self.temperature is None:
+            self.temperature = {"psl": 2.0}.get(self.loss, 0.1 if self.score == "cosine" else 1.0)
+        if self.loss in ("mml", "ccl"):
+            if not self.margins:
+                raise ValueError("--margins must hold at least one number. Received: []")
+            if self.score != "cosine":
+                raise ValueError(
+                    f"--score must be cosine for --loss {self.loss}, whose margins are cosines. "
+                    f"Received: --score {self.score}"
+                )
+        if self.loss in WITH_THRESHOLDS and (self.for_top_n is None or self.for_top_n < 1):
+            raise ValueError(
+                f"--for_top_n must be given for --loss {self.loss}, a positive number: the K that "
+                f"it aims at. Received: {self.for_top_n}"
+            )
         if self.for_top_n is not None and self.alpha != LossOptions.alpha:
             raise ValueError(
                 "--alpha and --for_top_n exclude each other. Received: "

@@ -12,6 +12,7 @@ from pipelines.build import build_model, load_data
 from pipelines.plots import plot_recall
 from pipelines.runs import Run, write_arrays, write_json
 from pipelines.strategy import build_strategy, from_chief, is_chief
+from pipelines.thresholds import RefreshThresholds
 from tfrs_croloss._machine import peak_memory_mb
 from tfrs_croloss.data import training_batches
 from tfrs_croloss.evaluation import evaluate
@@ -77,7 +78,9 @@ def _fit(config, data, model, state, strategy):
         mininterval=1,
         disable=not state.is_chief,
     ) as bar:
-        progress = _Progress(config, data, state, strategy, batches_an_epoch, bar)
+        callbacks = [_Progress(config, data, state, strategy, batches_an_epoch, bar)]
+        if model.thresholds is not None:
+            callbacks.append(RefreshThresholds(config, data, state, strategy, batches_an_epoch))
         state.start_clock()
         while not state.is_finished(config):
             epoch, done = divmod(state.step, batches_an_epoch)
@@ -88,7 +91,7 @@ def _fit(config, data, model, state, strategy):
                 # What is left of a broken epoch is a fit of its own, with fewer steps.
                 epochs=epoch + 1 if done else config.epochs,
                 steps_per_epoch=batches_an_epoch - done,
-                callbacks=[progress],
+                callbacks=callbacks,
                 verbose=0,
             )
 

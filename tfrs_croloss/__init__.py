@@ -13,6 +13,8 @@ from tfrs_croloss.losses import (
     PairwiseSoftmaxLoss,
     RetrievalLoss,
     SampledSoftmaxLoss,
+    SoftmaxLossAtK,
+    TalosLoss,
     embedding_loss,
 )
 
@@ -26,5 +28,7 @@ __all__ = [
     "PairwiseSoftmaxLoss",
     "RetrievalLoss",
     "SampledSoftmaxLoss",
+    "SoftmaxLossAtK",
+    "TalosLoss",
     "embedding_loss",
 ]

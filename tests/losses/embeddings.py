@@ -1,5 +1,7 @@
 """Small embeddings, and the two that `embedding_loss` must equal: loops and the matrix's loss."""
 
+import functools
+
 import numpy as np
 from keras import ops
 
@@ -162,7 +164,15 @@ class Row:
         return scores.tolist()
 
 
-def naive_of(naive_loss, queries, candidates, positives=None, sample_weight=None, **options):
+def naive_of(
+    naive_loss,
+    queries,
+    candidates,
+    positives=None,
+    sample_weight=None,
+    threshold=None,
+    **options,
+):
     """A naive loss on every row: values `[q]`, and gradients of their sum like the embeddings."""
     inputs = [x for x in (queries, candidates, positives) if x is not None]
     values, gradients = [], [np.zeros(x.shape) for x in inputs]
@@ -170,8 +180,9 @@ def naive_of(naive_loss, queries, candidates, positives=None, sample_weight=None
         heads = query.reshape(-1, query.shape[-1])
         row = Row(i, heads, candidates, positives, **options)
         weight = 1.0 if sample_weight is None else float(np.ravel(sample_weight)[i])
+        own = {} if threshold is None else {"threshold": float(np.ravel(threshold)[i])}
         value, slopes = mean_over_positives(
-            lambda s, p, own, row=row: naive_loss(s, p, own, row.weights),
+            functools.partial(naive_loss, weights=row.weights, **own),
             row.scores(heads),
             row.own,
         )
@@ -189,7 +200,9 @@ def naive_of(naive_loss, queries, candidates, positives=None, sample_weight=None
     return np.array(values), gradients
 
 
-def matrix_of(make, queries, candidates, positives=None, sample_weight=None, **options):
+def matrix_of(
+    make, queries, candidates, positives=None, sample_weight=None, threshold=None, **options
+):
     """The same by the loss of a score matrix, differentiated by the backend."""
     number, width = len(candidates), 0 if positives is None else positives[0].size // DIM
     shape = len(queries), number + width * len(queries)
@@ -210,7 +223,8 @@ def matrix_of(make, queries, candidates, positives=None, sample_weight=None, **o
         scores = ops.where(ops.convert_to_tensor(present), scores, -np.inf)
         weighed = None if options.get("candidate_weight") is None else weights
         flat = None if sample_weight is None else np.ravel(sample_weight)
-        return loss(labels, scores, sample_weight=flat, candidate_weight=weighed)
+        given = {} if threshold is None else {"threshold": threshold}
+        return loss(labels, scores, sample_weight=flat, candidate_weight=weighed, **given)
 
     inputs = [x for x in (queries, candidates, positives) if x is not None]
     return value_and_gradients(function, inputs)

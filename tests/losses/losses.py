@@ -10,6 +10,8 @@ from tfrs_croloss import (
     MultiMarginLoss,
     PairwiseSoftmaxLoss,
     SampledSoftmaxLoss,
+    SoftmaxLossAtK,
+    TalosLoss,
 )
 
 CRO = {"kernel": "softplus", "alpha": 1.2, "temperature": 0.2}
@@ -21,11 +23,14 @@ SSM = {"temperature": 0.3}
 PSL = {"temperature": 2.0, "robust_temperature": 0.2}
 RELU = {**PSL, "activation": "relu"}
 BSL = {"temperature": 0.3, "positive_temperature": 0.4}
+# With one threshold for all rows; tests/losses/test_thresholds.py has one for each.
+SLK = {"temperature": 0.3, "weight_temperature": 0.5, "threshold": 0.2}
+TALOS = {"temperature": 0.2, "threshold": 0.2}
 
 
 def naive_of(function, options):
-    return lambda scores, p, positives=(), weights=None: function(
-        scores, p, positives=positives, weights=weights, **options
+    return lambda scores, p, positives=(), weights=None, **more: function(
+        scores, p, positives=positives, weights=weights, **{**options, **more}
     )
 
 
@@ -54,6 +59,8 @@ CASES = {
     "psl": case(PairwiseSoftmaxLoss, naive.pairwise_softmax_loss, PSL),
     "psl relu": case(PairwiseSoftmaxLoss, naive.pairwise_softmax_loss, RELU),
     "bsl": case(BilateralSoftmaxLoss, naive.bilateral_softmax_loss, BSL),
+    "slk": case(SoftmaxLossAtK, naive.softmax_loss_at_k, SLK),
+    "talos": case(TalosLoss, naive.talos_loss, TALOS),
 }
 each_loss = pytest.mark.parametrize(("make", "naive_loss"), CASES.values(), ids=CASES)
 make_each_loss = pytest.mark.parametrize("make", [make for make, _ in CASES.values()], ids=CASES)

@@ -226,3 +226,35 @@ def bilateral_softmax_loss(
     gradient = [ratio * slope for slope in slopes]
     gradient[positive] = -1 / positive_temperature
     return ratio * value - scores[positive] / positive_temperature, gradient
+
+
+def softmax_loss_at_k(
+    scores, positive, temperature, weight_temperature, threshold, positives=(), weights=None
+):
+    """Value and gradient of one row and one positive, arguments as of `cro_loss`."""
+    value, slopes = sampled_softmax_loss(scores, positive, temperature, positives, weights)
+    if not any(slopes):
+        return 0.0, slopes
+    weight = sigmoid((scores[positive] - threshold) / weight_temperature)
+    gradient = [weight * slope for slope in slopes]
+    gradient[positive] += weight * (1 - weight) / weight_temperature * value
+    return weight * value, gradient
+
+
+def talos_loss(scores, positive, temperature, threshold, positives=(), weights=None):
+    """Value and gradient of one row and one positive, arguments as of `cro_loss`."""
+    power = 1 / temperature
+
+    def inside(s):
+        return sigmoid(s - threshold)
+
+    found = log_sum(
+        lambda s: inside(s) ** power,
+        lambda s: power * inside(s) ** power * (1 - inside(s)),
+        *(scores, positive, positives, weights),
+    )
+    if found is None:
+        return 0.0, [0.0] * len(scores)
+    value, gradient = found
+    gradient[positive] = -power * (1 - inside(scores[positive]))
+    return value - power * math.log(inside(scores[positive])), gradient

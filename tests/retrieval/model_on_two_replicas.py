@@ -13,11 +13,13 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
-from tfrs_croloss import CROLoss
+from tfrs_croloss import CROLoss, SoftmaxLossAtK
 from tfrs_croloss.retrieval import (
     InBatchNegatives,
     PopularityNegatives,
+    Retrieval,
     RetrievalModel,
+    Thresholds,
     UniformNegatives,
 )
 
@@ -71,6 +73,14 @@ def retrieval_model():
     return model_of(tfrs.tasks.Retrieval(loss=CROLoss(), remove_accidental_hits=True), negatives)
 
 
+def model_with_thresholds():
+    """Each user with a threshold of its own, in units of the scores before the temperature."""
+    task = Retrieval(loss=SoftmaxLossAtK(0.5), temperature=0.7, remove_accidental_hits=True)
+    model = model_of(task, UniformNegatives(NUM_ITEMS, 5), thresholds=Thresholds(NUM_USERS, 3))
+    model.refresh_thresholds({"user": np.arange(NUM_USERS)})
+    return model
+
+
 def fitted(model):
     def batches():
         start = 0
@@ -92,16 +102,28 @@ def main():
     tf.config.set_logical_device_configuration(
         cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2
     )
-    one = retrieval_model()
-    expected = fitted(one)
+    one, one_of_thresholds = retrieval_model(), model_with_thresholds()
+    expected, expected_of_thresholds = fitted(one), fitted(one_of_thresholds)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     assert strategy.num_replicas_in_sync == 2
     with strategy.scope():
-        two = retrieval_model()
+        two, two_of_thresholds = retrieval_model(), model_with_thresholds()
         # Out of a replica they are whole.
         np.testing.assert_allclose(sum(two.losses), sum(retrieval_model().losses), rtol=1e-6)
     for actual, table in zip(fitted(two), expected, strict=True):
         np.testing.assert_allclose(actual, table, rtol=1e-5, atol=1e-6)
+    for actual, table in zip(fitted(two_of_thresholds), expected_of_thresholds, strict=True):
+        np.testing.assert_allclose(actual, table, rtol=1e-5, atol=1e-6)
+    for model in (one_of_thresholds, two_of_thresholds):
+        # Of the trained model: on every replica the third of a user's scores.
+        model.refresh_thresholds({"user": np.arange(NUM_USERS)})
+        users, items = (
+            tower.embedding.embeddings.numpy()
+            for tower in (model.query_tower, model.candidate_tower)
+        )
+        third = np.sort(users @ items.T, axis=1)[:, -3]
+        for copy in strategy.experimental_local_results(model.thresholds.values):
+            np.testing.assert_allclose(copy, third, rtol=1e-5, atol=1e-6)
     assert one.step.numpy() == two.step.numpy() == len(BATCHES)
     np.testing.assert_allclose(sum(two.losses), sum(one.losses), rtol=1e-5)
 

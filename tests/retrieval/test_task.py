@@ -14,7 +14,7 @@ import tf_keras
 from tests.losses.losses import CASES, each_loss, make_each_loss
 from tests.losses.naive import cro_loss
 from tests.retrieval.naive import retrieval_loss
-from tfrs_croloss import CROLoss, MultiMarginLoss
+from tfrs_croloss import CROLoss, MultiMarginLoss, SoftmaxLossAtK
 from tfrs_croloss.losses import Aggregate, Channel, Hinge, RetrievalLoss
 from tfrs_croloss.retrieval import Retrieval
 
@@ -719,8 +719,24 @@ WRONG_CALLS = {
             "candidate_weight": CANDIDATE_WEIGHT,
             "known_positive_ids": KNOWN,
             "in_batch": False,
+            "threshold": np.zeros(B, "float32"),
         }.items()
     },
+    "no thresholds": (
+        {"loss": SoftmaxLossAtK()},
+        {},
+        r"`threshold` must be given to SoftmaxLossAtK.*RetrievalModel\(thresholds=Thresholds",
+    ),
+    "few thresholds": (
+        {"loss": SoftmaxLossAtK()},
+        {"threshold": np.zeros(B - 1, "float32")},
+        r"`threshold` must have one of the shapes \(8,\), \(8, 1\). Received: shape \(7,\)",
+    ),
+    "thresholds and log-Q": (
+        {"loss": SoftmaxLossAtK()},
+        {"threshold": np.zeros(B), "candidate_sampling_probability": PROBABILITY},
+        "`threshold` and `candidate_sampling_probability` exclude each other",
+    ),
 }
 
 

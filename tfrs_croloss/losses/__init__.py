@@ -28,6 +28,7 @@ from tfrs_croloss.losses.rank_weights import (
     RankWeight,
 )
 from tfrs_croloss.losses.sampled_softmax_loss import SampledSoftmaxLoss
+from tfrs_croloss.losses.softmax_loss_at_k import SoftmaxLossAtK
 from tfrs_croloss.losses.surrogates import (
     AtanPower,
     LogisticPower,
@@ -35,6 +36,7 @@ from tfrs_croloss.losses.surrogates import (
     Surrogate,
     TanhPower,
 )
+from tfrs_croloss.losses.talos_loss import TalosLoss
 
 __all__ = [
     "Aggregate",
@@ -63,10 +65,12 @@ __all__ = [
     "SampledSoftmaxLoss",
     "Sigmoid",
     "SigmoidHinge",
+    "SoftmaxLossAtK",
     "Softplus",
     "SplitSigmoid",
     "Step",
     "Surrogate",
+    "TalosLoss",
     "TanhPower",
     "embedding_loss",
 ]

@@ -18,17 +18,20 @@ MASKED_SCORE = -1e30
 
 
 class Row(NamedTuple):
-    """What a loss knows of each row besides its negatives; every entry `[num_queries, 1]`.
+    """What a loss knows of each row besides its negatives; entries are `[num_queries, 1]`.
 
     Attributes:
         positive: s⁺, the score of the positive.
         count: n, the number of unmasked negatives, at least 1.
         weight: Σ_j v_j, the weights of the negatives together: how many items they stand for.
+        threshold: β, the score at which the query's top K ends; None unless the loss has
+            `needs_threshold`. A constant to the gradient.
     """
 
     positive: Any
     count: Any
     weight: Any
+    threshold: Any = None
 
 
 class Aggregate(NamedTuple):
@@ -55,14 +58,15 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
     S = Σ_j v_j · φ(x_j),   φ and x_j from compare(s_j, row)        L = aggregate(S, row)
     ```
 
-    where `row` has s⁺, n and Σ_j v_j. A subclass gives these two functions, `compare` with one or
-    more channels. This class owns the rest:
+    where `row` has s⁺, n, Σ_j v_j and what else is known of the row. A subclass gives these two
+    functions, `compare` with one or more channels. This class owns the rest:
 
     - Masks: scores at or below -1e30 (TFRS's masks, -inf) are absent. A row with no positive, with
       a masked positive or without an unmasked negative contributes exactly 0, and gradient 0.
     - Several positives: the loss of a row is the mean over its positives, each against the row's
       negatives alone.
     - Candidate weights: v_j = 1 unless a call brings its own.
+    - Thresholds of the rows, for a loss that sets `needs_threshold`.
     - The gradient, put together from the slopes of `aggregate` and the derivatives of the kernels,
       so a loss may descend along another channel than the one it reports (the Lambda method). On
       PyTorch it is differentiable once.
@@ -104,6 +108,9 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
     takes_cosines = False
     # Whether XLA compiles the arithmetic in a graph of TensorFlow.
     jit_compile = True
+    # Whether the loss takes a threshold of each row, and the one of rows that come without.
+    needs_threshold = False
+    threshold = None
 
     def __init__(self, max_positives=1, reduction="sum", name=None, dtype=None):
         super().__init__(name=name, reduction=reduction, dtype=_at_least_float32(dtype))
@@ -143,7 +150,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         """
         return ops.ones_like(count)
 
-    def __call__(self, y_true, y_pred, sample_weight=None, candidate_weight=None):
+    def __call__(self, y_true, y_pred, sample_weight=None, candidate_weight=None, threshold=None):
         """Computes the loss.
 
         Args:
@@ -156,12 +163,16 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             candidate_weight: v_j ≥ 0, `[num_queries, num_candidates]` or `[num_candidates]`: how
                 many items each candidate stands for, 1/(M·p_j) if M negatives were drawn with
                 probabilities p_j. What stands at positives and masked candidates does not count.
+            threshold: β of the rows, `[num_queries]` or `[num_queries, 1]`, in units of `y_pred`:
+                the score at which the query's top K ends. Losses without `needs_threshold` do not
+                look at it.
 
         Returns:
             The loss, a scalar under a reduction and `[num_queries]` without.
 
         Raises:
-            ValueError: If shapes do not fit or, in an eager call, if a value is out of range.
+            ValueError: If shapes do not fit, if the loss needs thresholds and there are none or,
+                in an eager call, if a value is out of range.
         """
         # Keras itself would take nested lists for structures of scalars.
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
@@ -184,7 +195,8 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             shapes = (num_candidates,), (num_queries, num_candidates)
             check_shape("candidate_weight", candidate_weight, *shapes)
         # Keras hands on `y_true` alone, in any structure.
-        y_true = (y_true,) if candidate_weight is None else (y_true, candidate_weight)
+        y_true = {"labels": y_true, "weight": candidate_weight, "threshold": threshold}
+        y_true = {name: x for name, x in y_true.items() if x is not None}
         return super().__call__(y_true, y_pred, sample_weight=sample_weight)
 
     def get_config(self):
@@ -198,22 +210,56 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         """The losses `[num_queries]` that `__call__` reduces.
 
         Args:
-            y_true: The labels, or a tuple of them and the candidate weights.
+            y_true: The labels, or a dict of `labels` and maybe `weight` of the candidates and
+                `threshold` of the rows.
             y_pred: Scores `[num_queries, num_candidates]`.
         """
-        labels, *weight = y_true if isinstance(y_true, tuple) else (y_true,)
-        check_values(self, labels, y_pred, *weight, masked_score=MASKED_SCORE)
-        return with_gradient(self._of_matrix, (y_pred,), (labels, *weight))
+        given = dict(y_true) if isinstance(y_true, dict) else {"labels": y_true}
+        threshold = self.threshold_of_rows(given.pop("threshold", None), y_pred.shape[0])
+        check_values(self, **given, threshold=threshold, scores=y_pred, masked_score=MASKED_SCORE)
+        if threshold is not None:
+            given["threshold"] = threshold
+        names = tuple(given)
 
-    def _of_matrix(self, scores, labels, weight=None):
-        """The losses `[num_queries]` of a score matrix, and the pullback to the scores."""
-        losses, *slopes = compiled(self._losses_and_slopes, self.jit_compile)(
-            scores, labels, weight
-        )
-        pullback = compiled(_gradient_of_matrix, self.jit_compile)
-        return losses, lambda upstream: (pullback(upstream, *slopes),)
+        def of_matrix(scores, *values):
+            """The losses `[num_queries]`, and the pullback to the scores."""
+            losses, *slopes = compiled(self._losses_and_slopes, self.jit_compile)(
+                scores, **dict(zip(names, values, strict=True))
+            )
+            pullback = compiled(_gradient_of_matrix, self.jit_compile)
+            return losses, lambda upstream: (pullback(upstream, *slopes),)
 
-    def _losses_and_slopes(self, scores, labels, weight):
+        return with_gradient(of_matrix, (y_pred,), tuple(given.values()))
+
+    def threshold_of_rows(self, threshold, num_queries):
+        """The thresholds of a call as the loss takes them.
+
+        Args:
+            threshold: `[num_queries]` or `[num_queries, 1]`, or None.
+            num_queries: Their number, None if it is not known.
+
+        Returns:
+            `[num_queries, 1]`; None where the loss needs none or has one for all rows.
+
+        Raises:
+            ValueError: If the loss needs them and there are none, or a shape does not fit.
+        """
+        if not self.needs_threshold:
+            return None
+        if threshold is None:
+            if self.threshold is None:
+                loss = type(self).__name__
+                raise ValueError(
+                    f"`threshold` must be given to {loss}: of each query the score at which its "
+                    "top K ends, [num_queries]. RetrievalModel(thresholds=Thresholds(...)) keeps "
+                    f"one of each user, {loss}(threshold=...) has one for all. Received: None"
+                )
+            return None
+        threshold = ops.cast(ops.convert_to_tensor(threshold), self.dtype)
+        check_shape("threshold", threshold, (num_queries,), (num_queries, 1))
+        return ops.reshape(threshold, (-1, 1))
+
+    def _losses_and_slopes(self, scores, labels, weight=None, threshold=None):
         absent = is_masked(scores)
         is_positive = ops.where(absent, False, labels > 0)
         is_negative = ops.where(absent, False, labels <= 0)
@@ -225,6 +271,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             is_negative,
             weight,
             ops.ones_like(scores[:, :1]),
+            threshold,
         ), ops.where(found, columns, -1)
 
     def _find_positives(self, is_positive):
@@ -243,7 +290,9 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         found, columns = ops.top_k(is_positive, slots)
         return found > 0, ops.where(found > 0, columns, 0)
 
-    def value_and_slopes(self, scores, positives, found, is_negative, weight, row_weight):
+    def value_and_slopes(
+        self, scores, positives, found, is_negative, weight, row_weight, threshold=None
+    ):
         """The loss of each row and its slopes, the mean over the row's positives.
 
         The same over a whole score matrix, over a block of it, or over the candidates of all
@@ -257,6 +306,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             weight: v_j of the candidates, of a shape that broadcasts, or None. A weight of 0 makes
                 a candidate absent.
             row_weight: A factor of the results, `[num_queries, 1]`. Where it is 0, so are they.
+            threshold: What `threshold_of_rows` gave.
 
         Returns:
             The losses `[num_queries]`; ∂loss/∂s_j as a factor of the row `[num_queries, 1]` and a
@@ -273,6 +323,8 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         num_positives = ops.sum(ops.cast(found, scores.dtype), axis=1, keepdims=True)
         share = ops.where(has_loss, row_weight / ops.where(num_positives > 0, num_positives, 1), 0)
         positives = ops.where(has_loss, positives, 0)
+        if self.needs_threshold and threshold is None:
+            threshold = self.threshold * ops.ones_like(count)
 
         losses, by_negative, by_positive = 0.0, [], []
         for slot in range(positives.shape[1]):
@@ -284,6 +336,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
                 count,
                 weight,
                 share[:, slot : slot + 1],
+                threshold,
             )
             losses = losses + loss
             by_negative += slopes
@@ -293,7 +346,9 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             by_negative = [(ops.ones_like(count), sum(products, ops.zeros_like(scores)))]
         return losses[:, 0], *by_negative[0], ops.concatenate(by_positive, axis=1)
 
-    def _of_one_positive(self, negative, positive, is_negative, count, weight, row_weight):
+    def _of_one_positive(
+        self, negative, positive, is_negative, count, weight, row_weight, threshold
+    ):
         """As `value_and_slopes` for one positive a row: where `compare` and `aggregate` meet.
 
         ∂loss/∂s_j comes as a list of factors and matrices, one for each channel that the loss
@@ -310,7 +365,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             weight = weight / scale
             weight_sum = scale * row_sum(ops.where(is_negative, weight, 0))
             weight_sum = ops.where(weight_sum > 0, weight_sum, 1)
-        row = Row(positive, count, weight_sum)
+        row = Row(positive, count, weight_sum, threshold)
 
         channels = self.compare(negative, row)
         sums = [summed(channel, is_negative, weight, scale) for channel in channels]

@@ -9,6 +9,10 @@ from keras import ops
 # What the rounding of bfloat16 does to a cosine of 1.
 COSINE_TOLERANCE = 0.01
 
+BAD_THRESHOLD = (
+    "`threshold` must be finite. Received: NaN or inf among them. Those of a `Thresholds` are NaN "
+    "until it is refreshed"
+)
 BAD_WEIGHT = "`candidate_weight` must be finite and not negative. Received: other values"
 USUAL_CAUSE = "A learning rate too high or a norm of 0 before normalisation is the usual cause"
 
@@ -105,9 +109,9 @@ def as_ids(name, ids):
     return tensor
 
 
-def check_numbers(positive_index, num_candidates, candidate_weight):
-    """Raises, where values can be seen, on indices of no candidate and on bad weights."""
-    facts = {}
+def check_numbers(positive_index, num_candidates, candidate_weight, threshold=None):
+    """Raises, where values can be seen, on indices of no candidate, bad weights and thresholds."""
+    facts = {} if threshold is None else {"threshold": _is_not_finite(threshold)}
     if positive_index is not None:
         index = ops.cast(positive_index, "int32")
         facts["index"] = ops.any(ops.logical_or(index < -1, index >= num_candidates))
@@ -122,9 +126,11 @@ def check_numbers(positive_index, num_candidates, candidate_weight):
         )
     if facts.get("weight"):
         raise ValueError(BAD_WEIGHT)
+    if facts.get("threshold"):
+        raise ValueError(BAD_THRESHOLD)
 
 
-def check_values(loss, labels, scores, weight=None, *, masked_score):
+def check_values(loss, labels, scores, weight=None, threshold=None, *, masked_score):
     """Raises where values make no sense, and warns once about scores that are no cosines.
 
     In compiled code there are no values to look at: nothing happens.
@@ -134,11 +140,12 @@ def check_values(loss, labels, scores, weight=None, *, masked_score):
         labels: `[num_queries, num_candidates]`.
         scores: `[num_queries, num_candidates]`.
         weight: Weights of the candidates, that broadcast with `scores`, or None.
+        threshold: Thresholds of the rows, or None.
         masked_score: Scores at or below it are absent.
 
     Raises:
         ValueError: If a score is NaN or +inf, a label neither 0 nor 1, a row has more positives
-            than the loss takes, or a weight is negative, NaN or inf.
+            than the loss takes, a weight is negative, NaN or inf, or a threshold not finite.
     """
     # JAX knows the values of what it does not differentiate.
     labels, scores = ops.stop_gradient(labels), ops.stop_gradient(scores)
@@ -156,6 +163,8 @@ def check_values(loss, labels, scores, weight=None, *, masked_score):
         counting = ops.where(ops.logical_or(absent, labels != 0), 0, weight)
         is_fine = ops.logical_and(counting >= 0, counting < float("inf"))
         facts["weights"] = ops.logical_not(ops.all(is_fine))
+    if threshold is not None:
+        facts["threshold"] = _is_not_finite(threshold)
     facts = _known(facts)
     if not facts:
         return
@@ -176,8 +185,14 @@ def check_values(loss, labels, scores, weight=None, *, masked_score):
         )
     if facts.get("weights"):
         raise ValueError(BAD_WEIGHT)
+    if facts.get("threshold"):
+        raise ValueError(BAD_THRESHOLD)
     if facts["cosines"]:
         _warn_of_size(loss, float(ops.max(size)))
+
+
+def _is_not_finite(x):
+    return ops.any(ops.logical_not(ops.absolute(ops.stop_gradient(x)) < float("inf")))
 
 
 def _warn_of_size(loss, size):

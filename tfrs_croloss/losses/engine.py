@@ -33,6 +33,7 @@ def embedding_loss(
     score_mask=None,
     num_hard_negatives=None,
     block_size="auto",
+    threshold=None,
 ):
     """Computes a loss and its gradient from embeddings, a block of rows of scores at a time.
 
@@ -78,13 +79,16 @@ def embedding_loss(
         num_hard_negatives: Compare with this many negatives of the highest scores alone.
         block_size: Rows of scores at a time. `"auto"` takes up to 512, or as many as hold two
             million scores but 64 at least; None takes all.
+        threshold: β of the rows, `[num_queries]` or `[num_queries, 1]`, in units of the scores
+            `queries @ candidates.T`, for a loss that needs one: see `SoftmaxLossAtK`.
 
     Returns:
         The loss, a scalar under a reduction and `[num_queries]` without.
 
     Raises:
         ValueError: If an argument has the wrong shape or is out of range, if there are known
-            positives and no `candidate_ids` or, in an eager call, if an embedding is NaN or inf.
+            positives and no `candidate_ids`, if the loss needs thresholds and there are none or, in
+            an eager call, if an embedding or a threshold is NaN or inf.
 
     Example:
 
@@ -130,7 +134,8 @@ def embedding_loss(
     if len(queries.shape) == 2:
         queries = ops.expand_dims(queries, axis=1)
     num_queries, num_candidates = ops.shape(queries)[0], ops.shape(candidates)[0]
-    check_numbers(positive_index, num_candidates, candidate_weight)
+    threshold = loss.threshold_of_rows(threshold, queries.shape[0])
+    check_numbers(positive_index, num_candidates, candidate_weight, threshold)
 
     if positives is not None:
         check_shape("positives", positives, (queries.shape[0], None, queries.shape[2]))
@@ -165,6 +170,8 @@ def embedding_loss(
         ops.concatenate(row_ids, axis=1) if row_ids else None,
     )
     rows = {"row_weight": _row_weight(sample_weight, reduction, queries)}
+    if threshold is not None:
+        rows["threshold"] = threshold
     columns = {}
     if own_labels is not None:
         rows["own_labels"], columns["labels"] = own_labels, labels
@@ -284,6 +291,7 @@ class _Engine:
         labels=None,
         score_mask=None,
         candidate_weight=None,
+        threshold=None,
     ):
         """What `RetrievalLoss.value_and_slopes` says of a block."""
         is_negative = ops.ones_like(scores, dtype="bool")
@@ -293,15 +301,14 @@ class _Engine:
             is_negative = ops.logical_and(is_negative, score_mask)
         if candidate_weight is not None and len(candidate_weight.shape) == 1:
             candidate_weight = ops.expand_dims(candidate_weight, axis=0)
-        if self.num_hard_negatives is None:
-            return self.loss.value_and_slopes(
-                scores, own_scores, found, is_negative, candidate_weight, row_weight
-            )
-        return self._of_hardest(
-            scores, own_scores, found, is_negative, candidate_weight, row_weight
+        losses_and_slopes = (
+            self.loss.value_and_slopes if self.num_hard_negatives is None else self._of_hardest
+        )
+        return losses_and_slopes(
+            scores, own_scores, found, is_negative, candidate_weight, row_weight, threshold
         )
 
-    def _of_hardest(self, scores, own_scores, found, is_negative, weight, row_weight):
+    def _of_hardest(self, scores, own_scores, found, is_negative, weight, row_weight, threshold):
         if weight is not None:
             weight = ops.broadcast_to(weight, ops.shape(scores))
             is_negative = ops.logical_and(is_negative, weight > 0)
@@ -317,6 +324,7 @@ class _Engine:
             ops.where(is_masked(hardest), False, True),
             None if weight is None else ops.take_along_axis(weight, columns, axis=1),
             row_weight,
+            threshold,
         )
         rows = ops.expand_dims(ops.arange(num_rows, dtype=columns.dtype), axis=1)
         places = ops.stack([rows + ops.zeros_like(columns), columns], axis=-1)

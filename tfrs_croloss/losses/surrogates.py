@@ -127,6 +127,7 @@ class AtanPower(Surrogate):
 
 def _arctan(x):
     # In Keras 3.15 `ops.arctan` turns float64 to float32 on JAX.
+    x = ops.convert_to_tensor(x)
     return ops.cast(ops.arctan(x), x.dtype)
 
 

@@ -10,6 +10,7 @@ from tfrs_croloss.retrieval.negatives import (
     UniformNegatives,
 )
 from tfrs_croloss.retrieval.task import Retrieval
+from tfrs_croloss.retrieval.thresholds import Thresholds
 from tfrs_croloss.retrieval.towers import HistoryTower, ItemTower, UserTower
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "PopularityNegatives",
     "Retrieval",
     "RetrievalModel",
+    "Thresholds",
     "UniformNegatives",
     "UserTower",
 ]

@@ -28,13 +28,17 @@ class RetrievalModel(tfrs.Model):
             `candidate_weight` and masks accidental hits.
         item_features: For a candidate tower on features: a tensor, or a dict of tensors, whose
             rows are the items of the catalogue.
+        thresholds: A `Thresholds`, for a loss that needs them. The batch's `query` must then have
+            the positions of `user`, and `refresh_thresholds` must be called before training and
+            every few epochs.
 
     Under `tf.distribute`, regularization losses count once, and not once a replica: each replica's
     `losses` are its share of them.
 
     Raises:
-        ValueError: If there are no negatives at all, or they are of another catalogue; or if they
-            are to be weighed and the task can't, or a part does not know its probabilities.
+        ValueError: If there are no negatives at all, or they are of another catalogue; if they
+            are to be weighed and the task can't, or a part does not know its probabilities; or if
+            the task takes no thresholds, or those are of more items than there are.
 
     Example:
     >>> import tensorflow as tf, tensorflow_recommenders as tfrs
@@ -64,6 +68,7 @@ class RetrievalModel(tfrs.Model):
         negatives,
         weigh=False,
         item_features=None,
+        thresholds=None,
     ):
         super().__init__()
         parts = parts_of(negatives)
@@ -96,6 +101,14 @@ class RetrievalModel(tfrs.Model):
                     f"item is not known. Received: memory_size={task.memory_size}"
                 )
             candidate_weight(parts, tf.constant([0]), 1)  # A part without probabilities says so.
+        if thresholds is not None:
+            self._check_task_takes("threshold", "`thresholds`")
+            if thresholds.k > num_items:
+                raise ValueError(
+                    f"`thresholds` must be of a k of at most the model's {num_items} items. "
+                    f"Received: k={thresholds.k}"
+                )
+        self.thresholds = thresholds
         # Of its own, and not the optimizer's, so that it does not depend on how that is wrapped.
         self.step = tf.Variable(
             0,
@@ -150,6 +163,8 @@ class RetrievalModel(tfrs.Model):
         if inputs.get("known_positives") is not None:
             self._check_task_takes("known_positive_ids", "a batch with `known_positives`")
             options["known_positive_ids"] = inputs["known_positives"]
+        if self.thresholds is not None:
+            options["threshold"] = self.thresholds(inputs["query"])
         if "training" in self._task_takes:
             options["training"] = training
         return self.task(
@@ -189,6 +204,18 @@ class RetrievalModel(tfrs.Model):
             lambda rows: self.query_tower({name: x[rows] for name, x in query.items()}),
             len(next(iter(query.values()))),
         )
+
+    def refresh_thresholds(self, query):
+        """Takes the thresholds of all users from the model as it is.
+
+        Args:
+            query: The `query` features of every user in the order of their positions, a dict of
+                arrays, as `RetrievalData.queries` gives them.
+
+        Raises:
+            ValueError: If these are not as many users as there are thresholds.
+        """
+        self.thresholds.refresh(self.query_embeddings(query), self.candidate_embeddings())
 
     def candidate_embeddings(self):
         """Embeds the whole catalogue, in blocks, to a numpy array `[num_items, dim]`."""

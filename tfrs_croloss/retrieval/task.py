@@ -134,6 +134,7 @@ class Retrieval(tfrs.tasks.Retrieval):
         known_positive_ids=None,
         in_batch=True,
         training=None,
+        threshold=None,
     ):
         """Computes the loss, as `tfrs.tasks.Retrieval.call`, and updates the metrics.
 
@@ -157,17 +158,22 @@ class Retrieval(tfrs.tasks.Retrieval):
                 the memory alone.
             training: Whether the memory takes in the positives; must be given where there is one,
                 or those of the validation would enter it.
+            threshold: β of the rows, `[num_queries]`, for a loss that needs one, in units of the
+                products of the embeddings: it is divided by the `temperature` as they are. See
+                `Thresholds`.
 
         Returns:
             The loss, under replicas this one's share; `[num_queries]` if the loss has no reduction.
 
         Raises:
-            ValueError: If ids are missing, a shape does not fit, or there are no negatives.
+            ValueError: If ids or thresholds are missing, a shape does not fit, or there are no
+                negatives.
         """
         options = {
             "candidate_weight": candidate_weight is not None,
             "known_positive_ids": known_positive_ids is not None,
             "in_batch": not in_batch,
+            "threshold": threshold is not None,
             "cross_replica": self.cross_replica and num_replicas() > 1,
         }
         if not isinstance(self._loss, RetrievalLoss):
@@ -184,6 +190,14 @@ class Retrieval(tfrs.tasks.Retrieval):
                 compute_batch_metrics=compute_batch_metrics,
                 score_mask=score_mask,
             )
+        if threshold is not None and self._loss.needs_threshold:
+            if candidate_sampling_probability is not None:
+                raise ValueError(
+                    "`threshold` and `candidate_sampling_probability` exclude each other: the "
+                    "log-Q correction shifts the scores away from the threshold. Received: both. "
+                    "Weigh the candidates with `candidate_weight` instead"
+                )
+            threshold = self._over_temperature(tf.cast(threshold, self._loss.dtype))
         needs_ids = self._remove_accidental_hits or known_positive_ids is not None
         if needs_ids and candidate_ids is None:
             raise ValueError(
@@ -233,7 +247,7 @@ class Retrieval(tfrs.tasks.Retrieval):
                     "strings: an item would never match itself. Received: one of each"
                 )
             check_shape("known_positive_ids", rows["known_ids"], (num_queries, None))
-        loss = self._loss_of(queries, dict(columns), in_batch, training, **rows)
+        loss = self._loss_of(queries, dict(columns), in_batch, training, threshold, **rows)
 
         for metric in self._loss_metrics:
             metric.update_state(loss if loss.shape.rank else summed(loss))
@@ -261,7 +275,9 @@ class Retrieval(tfrs.tasks.Retrieval):
             )
         return loss
 
-    def _loss_of(self, queries, columns, in_batch, training, sample_weight, known_ids, mask):
+    def _loss_of(
+        self, queries, columns, in_batch, training, threshold, sample_weight, known_ids, mask
+    ):
         """The loss of the rows against the candidates of all sources."""
         num_queries = tf.shape(queries)[0]
         replicas = num_replicas()
@@ -302,6 +318,7 @@ class Retrieval(tfrs.tasks.Retrieval):
             score_mask=pool.mask(mask),
             num_hard_negatives=self._num_hard_negatives,
             block_size=self.block_size,
+            threshold=threshold,
             reduction=None if reduction in ("none", None) else "sum",
         )
         if reduction in ("mean", "sum_over_batch_size"):
@@ -315,12 +332,14 @@ class Retrieval(tfrs.tasks.Retrieval):
 
     def _scaled(self, queries, columns):
         """The queries whose products with `_shifted` candidates are the scores."""
-        if self._temperature is not None:
-            queries /= self._temperature
+        queries = self._over_temperature(queries)
         if "probability" in columns:
             # The log-Q correction, as one more dimension.
             queries = tf.concat([queries, tf.ones_like(queries[..., :1])], axis=-1)
         return queries
+
+    def _over_temperature(self, x):
+        return x if self._temperature is None else x / self._temperature
 
     def build(self, input_shape):
         if self.memory is not None:

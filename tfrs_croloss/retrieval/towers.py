@@ -1,4 +1,4 @@
-"""Towers: Keras models from features to L2-normalised embeddings.
+"""Towers: Keras models from features to embeddings, L2-normalised or not.
 
 A query tower takes the `query` features of a batch, a dict of `user` and maybe `history`; a
 candidate tower takes positions of items. Any other Keras models of these shapes fit in their place.
@@ -13,12 +13,17 @@ def _embedding(num_rows, dim, name):
     return tf_keras.layers.Embedding(num_rows, dim, embeddings_initializer=initializer, name=name)
 
 
+def _normalized(embeddings, is_wanted):
+    return tf.math.l2_normalize(embeddings, axis=-1) if is_wanted else embeddings
+
+
 class ItemTower(tf_keras.Model):
-    """An embedding for each item, L2-normalised.
+    """An embedding for each item, L2-normalised by default.
 
     Args:
         num_items: Size of the catalogue.
         dim: Width of the embeddings.
+        normalize: Whether embeddings are L2-normalised, and scores cosines.
 
     Example:
     >>> import tensorflow as tf
@@ -27,21 +32,23 @@ class ItemTower(tf_keras.Model):
     TensorShape([2, 32])
     """
 
-    def __init__(self, num_items, dim, name="item_tower"):
+    def __init__(self, num_items, dim, name="item_tower", normalize=True):
         super().__init__(name=name)
+        self.normalize = normalize
         self.embedding = _embedding(num_items, dim, "items")
 
     def call(self, items):
-        """Positions `[...]` to unit vectors `[..., dim]`."""
-        return tf.math.l2_normalize(self.embedding(items), axis=-1)
+        """Positions `[...]` to vectors `[..., dim]`."""
+        return _normalized(self.embedding(items), self.normalize)
 
 
 class UserTower(tf_keras.Model):
-    """An embedding for each user, L2-normalised: with `ItemTower`, matrix factorisation.
+    """An embedding for each user, L2-normalised by default: with `ItemTower`, matrix factorisation.
 
     Args:
         num_users: Number of users.
         dim: Width of the embeddings.
+        normalize: Whether embeddings are L2-normalised, and scores cosines.
 
     Example:
     >>> import tensorflow as tf
@@ -50,23 +57,25 @@ class UserTower(tf_keras.Model):
     TensorShape([2, 32])
     """
 
-    def __init__(self, num_users, dim, name="user_tower"):
+    def __init__(self, num_users, dim, name="user_tower", normalize=True):
         super().__init__(name=name)
+        self.normalize = normalize
         self.embedding = _embedding(num_users, dim, "users")
 
     def call(self, query):
-        """A dict with positions `user` `[num_queries]` to unit vectors `[num_queries, dim]`."""
-        return tf.math.l2_normalize(self.embedding(query["user"]), axis=-1)
+        """A dict with positions `user` `[num_queries]` to vectors `[num_queries, dim]`."""
+        return _normalized(self.embedding(query["user"]), self.normalize)
 
 
 class HistoryTower(tf_keras.Model):
-    """The mean of the embeddings of a user's last items, through one dense layer, L2-normalised.
+    """The mean of the embeddings of a user's last items, through one dense layer.
 
     It shares the item table, as the model of the CROLoss paper (arXiv 2208.02971) does, and knows
     users by their items alone: new users need no training.
 
     Args:
         item_tower: The `ItemTower` whose table it shares.
+        normalize: Whether embeddings are L2-normalised, and scores cosines.
 
     Example:
     >>> import tensorflow as tf
@@ -76,8 +85,9 @@ class HistoryTower(tf_keras.Model):
     TensorShape([1, 32])
     """
 
-    def __init__(self, item_tower, name="history_tower"):
+    def __init__(self, item_tower, name="history_tower", normalize=True):
         super().__init__(name=name)
+        self.normalize = normalize
         self.embedding = item_tower.embedding
         self.dense = tf_keras.layers.Dense(self.embedding.output_dim, name="dense")
 
@@ -89,4 +99,4 @@ class HistoryTower(tf_keras.Model):
         mean = tf.math.divide_no_nan(
             tf.reduce_sum(items * weights, axis=1), tf.reduce_sum(weights, axis=1)
         )
-        return tf.math.l2_normalize(self.dense(mean), axis=-1)
+        return _normalized(self.dense(mean), self.normalize)
