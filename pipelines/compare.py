@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 
+from pipelines.build import load_data
 from pipelines.cluster import COMMAND, LAUNCHER
 from pipelines.comparison import Comparison
+from pipelines.gradient import gradient_by_rank
 from pipelines.markdown import write_markdown
-from pipelines.plots import plot_recall
+from pipelines.plots import plot_alpha, plot_gradient, plot_recall, plot_training
 from pipelines.report import (
     console,
     print_comparison,
@@ -18,6 +20,7 @@ from pipelines.report import (
 )
 from pipelines.results import gather
 from pipelines.runs import Run, write_json
+from pipelines.training import open_run
 
 # Of what a run wrote to stderr, kept to say why it failed.
 LAST_WORDS = 8192
@@ -55,15 +58,34 @@ def compare(path, folder, command, data=None, seeds=None):
     return failures
 
 
-def write_results(comparison, results):
-    """Writes `results.json`, `results.md` and the plots to the folder of the comparison."""
+def write_results(comparison, results, data=None):
+    """Writes `results.json`, `results.md` and the plots to the folder of the comparison.
+
+    Args:
+        comparison: A `Comparison`.
+        results: What `gather` gives of it.
+        data: Its `RetrievalData`, where it is loaded already.
+    """
     folder, losses = comparison.folder, results["losses"]
     write_json(folder / "results.json", results)
     write_markdown(results, folder / "results.md")
-    if losses:
-        plot_recall(
-            {name: of["test"]["exact"] for name, of in losses.items()}, folder / "recall.png"
-        )
+    if not losses:
+        return
+    test = {name: of["test"]["exact"] for name, of in losses.items()}
+    tests = {name: of["significance"] for name, of in losses.items() if "significance" in of}
+    plot_recall(test, folder / "recall.png", results["baseline"], tests)
+    runs = {name: comparison.complete_runs(name) for name in losses}
+    histories = {name: [run.history() for run in of] for name, of in runs.items()}
+    plot_training(histories, results["select"], folder / "training.png")
+    groups = comparison.alpha_groups(losses)
+    if groups:
+        plot_alpha(groups, test, folder / "alpha.png", results["baseline"])
+    data = load_data(comparison.all_configs[0]) if data is None else data
+    pushes = {}
+    for name, (first, *_) in runs.items():
+        _, config, _, model = open_run(first.folder, data)
+        pushes[name] = gradient_by_rank(config, data, model)
+    plot_gradient(pushes, folder / "gradient.png")
 
 
 def show_results(comparison, results):

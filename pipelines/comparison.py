@@ -112,9 +112,26 @@ class Comparison:
         """The configs of all runs, a list."""
         return [config for configs in self.configs.values() for config in configs]
 
-    def run_of(self, config):
-        """The `Run` of one of the configs."""
-        return Run(self.folder / config.name)
+    def complete_runs(self, name):
+        """The `Run`s of a loss that are complete, in the order of the seeds."""
+        runs = (Run(self.folder / config.name) for config in self.configs[name])
+        return [run for run in runs if run.is_complete]
+
+    def alpha_groups(self, names):
+        """Of the losses of these names, those that differ in `alpha` alone.
+
+        Returns:
+            A list of dicts from alpha, ascending, to the name of a loss; each has two at least.
+        """
+        groups = []
+        for name in names:
+            config = self.configs[name][0]
+            rest = {**dataclasses.asdict(config), "alpha": None, "name": None}
+            group = next((found for other, found in groups if other == rest), None)
+            if group is None:
+                groups.append((rest, group := {}))
+            group.setdefault(config.alpha, name)
+        return [dict(sorted(group.items())) for _, group in groups if len(group) > 1]
 
 
 def _load(path):

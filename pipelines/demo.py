@@ -50,7 +50,7 @@ def demo(folder, command, seeds):
         results["losses"][name]["test"]["scann"] = {
             metric: [each[metric] for each in served] for metric in served[0]
         }
-    write_results(comparison, results)
+    write_results(comparison, results, data)
     print_comparison(results)
     print_verdicts(results)
 

@@ -47,7 +47,7 @@ def _text(results):
         "difference averaged over seeds; each metric on its own, without a correction for their "
         "number). The best mean is bold. Training is wall time with validation and without the "
         "test, the mean over seeds; peak memory is the most that a process of any seed had.",
-        f"Common to all: `{own_options(results['common'])}`",
+        f"Common to all, where a loss has none of its own: `{own_options(results['common'])}`",
     ]
     if results["failures"]:
         parts.append("Failed:\n\n" + _list(results["failures"]))

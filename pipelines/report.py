@@ -121,11 +121,9 @@ def print_verdicts(results):
             verdict = "does not differ significantly from"
         else:
             verdict = "beats" if found["difference"] > 0 else "falls behind"
-        low, high = found["interval"]
-        relative = "" if found["relative"] is None else f"{found['relative']:+.1%}, "
         console.print(
             f"{ours} {verdict} the {baseline} at {metric}: {after:.4f} against {before:.4f} "
-            f"({relative}95 % interval {low:+.4f} to {high:+.4f}, p = {found['p']:.4f})",
+            f"({_relative(found)}p = {found['p']:.4f})",
             markup=False,
             highlight=False,
             soft_wrap=True,
@@ -159,6 +157,13 @@ def columns_of(sizes):
         for letter, metric in (("R", "recall"), ("N", "ndcg"))
         for n in sizes
     }
+
+
+def _relative(found):
+    if found["relative"] is None:
+        return ""
+    low, high = found["relative_interval"]
+    return f"{found['relative']:+.1%}, 95 % interval {low:+.1%} to {high:+.1%}, "
 
 
 def _title(results):

@@ -4,6 +4,7 @@ import platform
 
 import numpy as np
 
+from pipelines.comparison import GIVEN
 from pipelines.runs import read_arrays
 from tfrs_croloss._machine import cpu
 from tfrs_croloss.evaluation import paired_bootstrap
@@ -24,18 +25,15 @@ def gather(comparison, command, failures=None, has_own_processes=True):
 
     Returns:
         A dict ready for JSON. Its `losses` have an entry for each loss that has a complete run:
-        lists over seeds under `seeds`, `test` (`exact`, then a list a metric), `seconds`,
-        `peak_memory_mb`, `best_epochs` and `validation`; over these `mean` and `deviation` (of a
-        sample, ddof=1; None for a single seed) of the test metrics; and, unless it is the
-        baseline, `significance`: see `significance_of`.
+        its own `options` and the whole `config`; lists over seeds under `seeds`, `test` (`exact`,
+        then a list a metric), `seconds`, `peak_memory_mb`, `best_epochs` and `validation`; over
+        these `mean` and `deviation` (of a sample, ddof=1; None for a single seed) of the test
+        metrics; and, unless it is the baseline, `significance`: see `significance_of`.
 
     Raises:
         ValueError: If a run was trained on other data, or has no metrics of its users.
     """
-    runs = {
-        name: [run for run in map(comparison.run_of, configs) if run.is_complete]
-        for name, configs in comparison.configs.items()
-    }
+    runs = {name: comparison.complete_runs(name) for name in comparison.configs}
     runs = {name: complete for name, complete in runs.items() if complete}
     per_user = {name: {_seed(run): _per_user(run) for run in runs[name]} for name in runs}
     users = [arrays["user"] for of_loss in per_user.values() for arrays in of_loss.values()]
@@ -47,6 +45,11 @@ def gather(comparison, command, failures=None, has_own_processes=True):
     losses = {
         name: {
             "options": comparison.own[name],
+            "config": {
+                key: value
+                for key, value in vars(comparison.configs[name][0]).items()
+                if key not in GIVEN
+            },
             **_over_seeds([run.metrics() for run in runs[name]], has_own_processes),
         }
         for name in runs
@@ -78,8 +81,8 @@ def significance_of(per_user, baseline):
 
     Returns:
         For each other loss, for each metric: `seeds` (those that both have: the differences are
-        averaged over them), `difference`, `relative` (to the baseline's mean), `interval` (95 %,
-        of the difference) and `p`.
+        averaged over them), `difference`, `interval` (95 %), both `relative` to the baseline's
+        mean (None if it is 0), and `p`.
     """
     theirs = per_user.get(baseline, {})
     tests = []
@@ -101,8 +104,11 @@ def significance_of(per_user, baseline):
         found.setdefault(name, {})[metric] = {
             "seeds": seeds,
             "difference": float(test.difference[i]),
-            "relative": float(test.difference[i] / before) if before else None,
             "interval": [float(test.low[i]), float(test.high[i])],
+            "relative": float(test.difference[i] / before) if before else None,
+            "relative_interval": (
+                [float(test.low[i] / before), float(test.high[i] / before)] if before else None
+            ),
             "p": float(test.p[i]),
         }
     return found

@@ -126,15 +126,19 @@ def _small(per_user):
     }
 
 
-def open_run(folder):
+def open_run(folder, data=None):
     """Opens a complete run: the `Run`, its config, data and best model.
+
+    Args:
+        folder: Folder of the run.
+        data: Its `RetrievalData`, where it is loaded already.
 
     Raises:
         ValueError: If it is not complete, or its data has changed since.
     """
     run = Run.open(folder)
     config = run.config()
-    data = load_data(config)
+    data = load_data(config) if data is None else data
     model = build_model(config, data)
     _State(run, model, data.fingerprint()).restore_best(config.select)
     return run, config, data, model
