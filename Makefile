@@ -13,6 +13,8 @@ PYTHON ?=
 PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 # Arguments for a command: `make demo ARGS="--help"`, `make test ARGS="-k losses"`.
 ARGS ?=
+# Where `make results-health` and its like find the splits, which are not part of the project.
+DATA ?= data
 # What `make serve` serves.
 MODEL ?= runs/demo/export
 
@@ -31,7 +33,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help install demo serve test test-backends test-serving lint format lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 install: $(VENV)/.installed ## Make .venv: the locked dependencies, then this package, editable
 
@@ -63,6 +65,10 @@ $(VENV)/.installed: $(VENV)/.locked setup.py pyproject.toml
 
 demo: install ## Train, evaluate, export and recommend on a small data set
 	$(BIN)/python -m pipelines demo $(ARGS)
+
+# The tables of docs/results.md, each from a file of docs/results/. DATA is the folder of the splits.
+results-%: docs/results/%.yaml install ## The table of docs/results/%.yaml: make results-health DATA=FOLDER
+	$(BIN)/python -m pipelines compare --config $< --data "$(DATA)" --name $@ $(ARGS)
 
 serve: $(SERVING)/.locked ## Serve MODEL=runs/demo/export over HTTP, on port 8501
 	$(SERVING)/bin/python -m pipelines.serve --model $(MODEL) $(ARGS)

@@ -78,7 +78,7 @@ def test_hold_out_leaves_no_test(frame, by):
     assert not pairs(train) & pairs(validation)
     for user, size in frame.groupby("user").size().items():
         held_out = (validation["user"] == user).sum()
-        share = 1 if by == "last" else max(1, math.floor(size * 0.1 + 0.5))
+        share = 1 if by == "last" else max(1, int(size * 0.1))
         assert held_out == (0 if size < 3 else share)
 
 

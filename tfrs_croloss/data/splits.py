@@ -44,6 +44,10 @@ def split_interactions(frame, by="time", test=0.2, validation=0.1, seed=0):
     >>> [len(part) for part in split_interactions(frame)]
     [7, 1, 2]
     """
+    return _split(frame, by, test, validation, seed, added_in_rounding=0.5)
+
+
+def _split(frame, by, test, validation, seed, added_in_rounding):
     if by not in ("time", "random", "last"):
         raise ValueError(f"`by` must be 'time', 'random' or 'last'. Received: {by!r}")
     if not (0 <= test and 0 <= validation and test + validation < 1):
@@ -57,7 +61,7 @@ def split_interactions(frame, by="time", test=0.2, validation=0.1, seed=0):
         num_test, num_validation = (np.full_like(num_rows, bool(s)) for s in (test, validation))
     else:
         num_test = np.floor(num_rows * test + 0.5).astype(int)
-        num_validation = np.floor(num_rows * validation + 0.5).astype(int)
+        num_validation = np.floor(num_rows * validation + added_in_rounding).astype(int)
         num_validation = np.maximum(num_validation, 1) if validation else num_validation
     num_test = np.minimum(num_test, num_rows - 1)
     num_left = num_rows - num_test
@@ -75,7 +79,9 @@ def hold_out(frame, by="random", validation=0.1, seed=0):
     Args:
         frame: The training file's interactions.
         by: As in `split_interactions`.
-        validation: As in `split_interactions`, a share of the training file's interactions.
+        validation: Share of a user's interactions in the training file, rounded down as the
+            benchmarks with a test file do (IR-Benchmark), but at least one; as in
+            `split_interactions` from users with at least three.
         seed: Of the random order.
 
     Returns:
@@ -91,7 +97,7 @@ def hold_out(frame, by="random", validation=0.1, seed=0):
     >>> [len(part) for part in hold_out(frame, validation=0.3)]
     [7, 3]
     """
-    train, held_out, _ = split_interactions(frame, by=by, test=0, validation=validation, seed=seed)
+    train, held_out, _ = _split(frame, by, 0, validation, seed, added_in_rounding=0)
     return train, held_out
 
 
