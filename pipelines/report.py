@@ -68,12 +68,14 @@ def print_comparison(results):
     """
     losses = results["losses"]
     print_table(losses, _title(results), results["baseline"])
-    table = Table("loss", "training", "peak memory", "best epochs", "its own options", **STYLE)
+    has_memory = any("peak_memory_mb" in of for of in losses.values())
+    head = ["loss", "training", *["peak memory"] * has_memory, "best epochs", "its own options"]
+    table = Table(*head, **STYLE)
     for name, of in losses.items():
-        memory = f"{max(of['peak_memory_mb']):,.0f} MB" if "peak_memory_mb" in of else ""
+        memory = [f"{max(of['peak_memory_mb']):,.0f} MB"] if has_memory else []
         epochs = ", ".join(map(str, of["best_epochs"]))
         cost = f"{np.mean(of['seconds']):,.1f} s"
-        table.add_row(escape(name), cost, memory, epochs, escape(own_options(of["options"])))
+        table.add_row(escape(name), cost, *memory, epochs, escape(own_options(of["options"])))
     console.print(table)
 
 
