@@ -3,11 +3,11 @@
 import dataclasses
 
 import matplotlib.pyplot as plt
+import numpy as np
 import yaml
 from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipelines.report import STYLE, console
 from pipelines.runs import write_json
@@ -18,6 +18,7 @@ from tfrs_croloss.tuning import Assignment, importances
 NUM_SHOWN = 15
 # Plots in a row.
 COLUMNS = 3
+VALIDATION, IMPORTANCE = "Validation, the best first", "What goes with the objective"
 SELECTED = (
     "The best of many on one validation set: its number there flatters. For one to report, train "
     "these options on several seeds, and look at the test of those runs."
@@ -62,8 +63,9 @@ def write_report(search, trials):
 
 def print_report(search, content):
     """Prints the best trials, what mattered, and what to do next."""
-    console.print(_trials(content, content["trials"][:NUM_SHOWN], STYLE))
-    console.print(_importance(content, STYLE))
+    console.print(_trials(content, content["trials"][:NUM_SHOWN], title=VALIDATION, **STYLE))
+    if content["importance"]:
+        console.print(_importance(content, title=IMPORTANCE, **STYLE))
     name, config = search.config.name, search.config_path
     console.print(
         f"All trials: {search.table_path}, {search.results_path}, {search.plot_path}\n"
@@ -111,35 +113,33 @@ def _write_config(search, trial, row):
 
 
 def _write_table(search, content):
-    style = {"box": box.MARKDOWN}
     with replaced_file(search.table_path) as path, path.open("w") as file:
         # Wide enough for any table: a line is a row.
-        markdown = Console(file=file, width=10_000)
-        markdown.print(f"# {search.config.name}\n", markup=False, highlight=False)
-        markdown.print(_trials(content, content["trials"], style))
-        markdown.print(_importance(content, style))
-        markdown.print(f"\n{SELECTED}", highlight=False)
-        failed = [row for row in content["trials"] if row["error"] is not None]
-        for row in failed:
-            markdown.print(
-                f"\nTrial {row['trial']} failed: {row['error']}", markup=False, highlight=False
-            )
+        markdown = Console(file=file, width=10_000, markup=False, highlight=False)
+        markdown.print(f"# {search.config.name}\n\n{SELECTED}\n\n## {VALIDATION}\n")
+        markdown.print(_trials(content, content["trials"], box=box.MARKDOWN))
+        if content["importance"]:
+            markdown.print(f"## {IMPORTANCE}\n")
+            markdown.print(_importance(content, box=box.MARKDOWN))
+        for row in content["trials"]:
+            if row["error"] is not None:
+                markdown.print(f"Trial {row['trial']} failed: {row['error']}\n")
 
 
-def _trials(content, rows, style):
+def _trials(content, rows, **style):
     names = list(content["trials"][0]["values"])
-    columns = ("trial", content["objective"], "best epoch", "epochs", *names)
-    table = Table(*columns, title="Validation, the best first", **style)
+    headers = ("trial", content["objective"], "best epoch", "epochs", *names)
+    table = Table(*(Column(header, overflow="fold") for header in headers), **style)
     for row in rows:
         outcome = "failed" if row["objective"] is None else f"{row['objective']:.4f}"
         cells = (row["trial"], outcome, row["best_epoch"] or "", row["epochs"])
         values = (legible(row["values"][name]) for name in names)
-        table.add_row(*(escape(str(cell)) for cell in (*cells, *values)))
+        table.add_row(*map(str, (*cells, *values)))
     return table
 
 
-def _importance(content, style):
-    table = Table("option", "share", "p", title="What goes with the objective", **style)
+def _importance(content, **style):
+    table = Table("option", "share", "p", **style)
     for name, found in content["importance"].items():
         table.add_row(name, f"{found['share']:.2f}", f"{found['p_value']:.3f}")
     return table
@@ -159,7 +159,7 @@ def _plot(search, rows, found):
     )
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
-    epochs = [row["epochs"] for row in rows]
+    epochs, objectives = ([row[key] for row in rows] for key in ("epochs", "objective"))
     for axes, name in zip(grid.flat, names, strict=False):
         values = [row["values"][name] for row in rows]
         entry = search.space[name]
@@ -167,9 +167,17 @@ def _plot(search, rows, found):
             # Evenly apart, whatever they are.
             values = [entry.index(value) for value in values]
             axes.set_xticks(range(len(entry)), [legible(choice) for choice in entry], rotation=30)
-        elif entry.get("scale") == "log":
-            axes.set_xscale("log")
-        points = axes.scatter(values, [row["objective"] for row in rows], c=epochs, s=16, alpha=0.7)
+            axes.set_xlim(-0.5, len(entry) - 0.5)
+        else:
+            # The whole range: a best trial at its end asks for a wider one.
+            ends = entry["min"], entry["max"]
+            is_log = entry.get("scale") == "log"
+            axes.set_xscale("log" if is_log else "linear")
+            ticks = (np.geomspace if is_log else np.linspace)(*ends, 4)
+            axes.set_xticks(ticks, [legible(float(tick)) for tick in ticks])
+            axes.set_xticks([], minor=True)
+            axes.set_xlim(ticks[0], ticks[-1])
+        points = axes.scatter(values, objectives, c=epochs, s=16, alpha=0.7, clip_on=False)
         measure = found.get(name)
         axes.set_title(name + (f": share {measure.share:.2f}" if measure else ""), fontsize=10)
         axes.grid(alpha=0.3)

@@ -2,8 +2,8 @@
 
 from tfrs_croloss._extras import require
 
-# scikit-learn: keras-tuner's Bayesian search.
-require("tfrs_croloss.tuning", "keras_tuner", "scipy", "sklearn", extra="tune")
+# scikit-learn, with SciPy and threadpoolctl: keras-tuner's Bayesian search.
+require("tfrs_croloss.tuning", "keras_tuner", "sklearn", extra="tune")
 
 from tfrs_croloss.tuning.importance import Importance, importances
 from tfrs_croloss.tuning.space import build_space

@@ -7,6 +7,8 @@ from scipy import stats
 
 # Groups that the values of a number are cut into.
 NUM_BINS = 3
+# Trials a group, on average: of fewer the test can say nothing.
+MIN_TRIALS = 3
 
 
 class Importance(NamedTuple):
@@ -46,8 +48,8 @@ def importances(values, objectives, budgets=None):
             among those of its own budget.
 
     Returns:
-        A dict from the hyperparameter to its `Importance`, the largest share first. Those with
-        less than two groups, or as many groups as trials, are not in it.
+        A dict from the hyperparameter to its `Importance`, the largest share first. Those with one
+        group, or with less than three trials a group, are not in it.
 
     Example:
 
@@ -67,7 +69,8 @@ def importances(values, objectives, budgets=None):
     for name in values[0] if values else ():
         groups = _groups([row[name] for row in values])
         samples = [ranks[groups == group] for group in np.unique(groups)]
-        if 1 < len(samples) < len(ranks) and len(np.unique(ranks)) > 1:
+        is_tested = 1 < len(samples) <= len(ranks) / MIN_TRIALS
+        if is_tested and len(np.unique(ranks)) > 1:
             h, p_value = stats.kruskal(*samples)
             share = (h - len(samples) + 1) / (len(ranks) - len(samples))
             found[name] = Importance(float(np.clip(share, 0, 1)), float(p_value))

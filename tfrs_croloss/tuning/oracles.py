@@ -7,6 +7,7 @@ from keras_tuner.engine.trial import TrialStatus
 from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, RandomSearchOracle
 from keras_tuner.src.distribute.utils import is_chief_oracle
 from keras_tuner.src.engine.metrics_tracking import MetricsTracker
+from threadpoolctl import threadpool_limits
 
 from tfrs_croloss._files import replaced_file
 
@@ -37,8 +38,10 @@ class _Durable:
         self._running = {}
 
     def populate_space(self, trial_id):
-        with warnings.catch_warnings():
-            # scikit-learn's, on a Gaussian process whose fit did not converge.
+        # A Gaussian process on a few trials is many products of tiny matrices: with a thread a core
+        # they take many times as long.
+        with warnings.catch_warnings(), threadpool_limits(1):
+            # scikit-learn's, on a fit that did not converge.
             warnings.simplefilter("ignore")
             return super().populate_space(trial_id)
 
