@@ -51,23 +51,31 @@ def tune(config, tuning):
     data = load_data(config)
     search = Search(config, tuning, space, data.fingerprint())
     _check_space(search, data)
-    if role != "worker":
-        search.check()
-        search.write()
+    trainer = _Trainer(search, _without_test(data), strategy)
+    if role == "worker":
+        _work(search, trainer)
+        return None
+    search.check()
+    search.write()
     if not search.is_complete:
-        tuner = _tuner(search, _Trainer(search, _without_test(data), strategy))
-        if role == "worker":
-            tuner.wait_for_chief()
-            search.check()
-            tuner.search()
-            return None
+        tuner = _tuner(search, trainer)
         with _shown(search, tuner) as on_end:
             tuner.search(on_end)
         write_report(search, tuner.trials)
-    if role == "worker":
-        return None
     print_report(search, read_json(search.results_path))
     return search
+
+
+def _work(search, trainer):
+    """Runs trials until the chief has no more; writes nothing but these."""
+    if not search.is_complete:
+        tuner = _tuner(search, trainer)
+        # It writes the settings before it answers.
+        tuner.wait_for_chief()
+        search.check()
+        tuner.search()
+    search.check()
+    print(f"The search in {search.folder} has ended: its chief has the results")
 
 
 class _Trainer:

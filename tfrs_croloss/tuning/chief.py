@@ -29,11 +29,13 @@ def serve(oracle):
     from keras_tuner.src import protos
     from keras_tuner.src.distribute.oracle_chief import OracleServicer, exit_chief
 
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
+    # Otherwise two chiefs of one port would share its workers out at random.
+    options = [("grpc.so_reuseport", 0)]
+    # One thread: keras-tuner's lock stays locked after an error.
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1), options=options)
     servicer = OracleServicer(oracle)
     protos.get_service_grpc().add_OracleServicer_to_server(servicer, server)
     try:
-        # Otherwise two chiefs of one port share its workers out at random.
         server.add_insecure_port(address())
     except RuntimeError as error:
         raise OSError(f"the chief can't listen on {address()}: {error}") from error
