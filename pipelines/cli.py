@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from dataclasses import fields
 from typing import Literal
 
 import jsonargparse
@@ -39,6 +40,23 @@ def train(**chosen):
     print_metrics(metrics["test"], f"Test set, {metrics['loss']}")
     print(f"Config, metrics, plot and checkpoints: {run.folder}/")
     print(f"Next: python -m pipelines export --run {run.folder}")
+
+
+def tune(**chosen):
+    """Searches for the options of a loss that validate best.
+
+    What the search space does not vary is as the options of `train` have it. Each trial is
+    validated, by --select, and never tested. Everything goes to the folder <runs>/<name>: the best
+    trial's options as config.yaml, for `train --config`, a table, a plot and the trials. A search
+    that was killed resumes with the same command. Several processes run it with keras-tuner's
+    chief and workers: see docs/tuning.md.
+    """
+    tuning = {field.name: chosen.pop(field.name) for field in fields(options.TuningOptions)}
+    config, tuning = options.Config(**chosen), options.TuningOptions(**tuning)
+
+    from pipelines.tune import tune as run_search
+
+    run_search(config, tuning)
 
 
 def evaluate(
@@ -175,7 +193,7 @@ def demo(name: str = "demo", seeds: int = 1, runs: str = "runs"):
     run_demo(Path(runs) / name, _command("demo", chosen), seeds)
 
 
-COMMANDS = (train, evaluate, export, recommend, compare, demo)
+COMMANDS = (train, tune, evaluate, export, recommend, compare, demo)
 
 
 def _command(name, chosen):
@@ -214,9 +232,12 @@ def _parser():
         )
         if command is not compare:
             subparser.add_argument("--config", action="config", help="YAML file of these options.")
-        if command is train:
+        if command in (train, tune):
             for group in options.GROUPS:
                 subparser.add_class_arguments(group)
+            if command is tune:
+                subparser.add_class_arguments(options.TuningOptions)
+                subparser.set_defaults(name="tune")
         else:
             # jsonargparse reads list items as YAML, which would make a number of the id "007".
             if command is recommend:

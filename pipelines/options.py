@@ -185,6 +185,40 @@ class TrainingOptions:
     runs: str = "runs"
 
 
+@dataclass(kw_only=True)
+class TuningOptions:
+    """Search: how the options of a loss are tuned.
+
+    Args:
+        search: random, bayesian (keras-tuner's, a Gaussian process on the trials so far) or
+            hyperband (many trials for few epochs, the best of them for more).
+        trials: Trials in all; 30, or with hyperband what its brackets have. More may be asked for
+            later.
+        space: YAML file of what is varied, as pipelines/spaces.yaml, which is the default.
+        fix: Options that the space varies and that are to stay as they are given.
+        factor: Hyperband keeps about one trial of so many and trains it so many times as long.
+    """
+
+    search: Literal["random", "bayesian", "hyperband"] = "random"
+    trials: int | None = None
+    space: str | None = None
+    fix: list[str] = field(default_factory=list)
+    factor: int = 3
+
+    def __post_init__(self):
+        """Refuses what no type says.
+
+        Raises:
+            ValueError: With the option and what it must be.
+        """
+        if self.trials is None and self.search != "hyperband":
+            self.trials = 30
+        if self.trials is not None and self.trials < 1:
+            raise ValueError(f"--trials must be positive. Received: {self.trials}")
+        if self.factor < 2:
+            raise ValueError(f"--factor must be at least 2. Received: {self.factor}")
+
+
 # In the order of the help.
 GROUPS = (DataOptions, LossOptions, ModelOptions, TrainingOptions)
 

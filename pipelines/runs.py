@@ -55,20 +55,9 @@ class Run:
         """
         run = cls(Path(config.runs) / config.name)
         if run.checkpoints.exists() and any(run.checkpoints.glob("*/checkpoint")):
-            changed = [
-                f"{option} was {old}, is {new}"
-                for (option, old), new in zip(
-                    dataclasses.asdict(run.config()).items(),
-                    dataclasses.asdict(config).values(),
-                    strict=True,
-                )
-                if old != new and option not in MAY_CHANGE
-            ]
-            if changed:
-                raise ValueError(
-                    f"{run.folder} holds a run with other options ({'; '.join(changed)}). Choose "
-                    "another --name, or remove the folder"
-                )
+            check_unchanged(
+                run.folder, "run", dataclasses.asdict(run.config()), dataclasses.asdict(config)
+            )
         if is_chief:
             with replaced_file(run.config_path) as path:
                 path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
@@ -97,7 +86,7 @@ class Run:
 
     def config(self):
         """The config that the run was made with."""
-        with _explained(self.config_path):
+        with explained(self.config_path):
             return Config(**yaml.safe_load(self.config_path.read_text()))
 
     def history(self):
@@ -107,6 +96,30 @@ class Run:
     def metrics(self):
         """What `write_json(run.metrics_path, …)` wrote."""
         return read_json(self.metrics_path)
+
+
+def check_unchanged(folder, kind, old, new):
+    """Refuses options that differ from those of what the folder holds.
+
+    Args:
+        folder: Folder of a run or a search.
+        kind: What it is.
+        old: Its options, by name.
+        new: Those of now, of the same names.
+
+    Raises:
+        ValueError: With the options that changed.
+    """
+    changed = [
+        f"{option} was {old[option]}, is {new[option]}"
+        for option in new
+        if old[option] != new[option] and option not in MAY_CHANGE
+    ]
+    if changed:
+        raise ValueError(
+            f"{folder} holds a {kind} with other options ({'; '.join(changed)}). Choose another "
+            "--name, or remove the folder"
+        )
 
 
 def write_json(path, content):
@@ -123,18 +136,18 @@ def write_arrays(path, arrays):
 
 def read_arrays(path):
     """Reads what `write_arrays` wrote; a damaged file is a `ValueError` that names it."""
-    with _explained(path), np.load(path) as arrays:
+    with explained(path), np.load(path) as arrays:
         return dict(arrays)
 
 
 def read_json(path):
     """Reads a JSON file; a damaged one is a `ValueError` that names it."""
-    with _explained(path):
+    with explained(path):
         return json.loads(path.read_text())
 
 
 @contextlib.contextmanager
-def _explained(path):
+def explained(path):
     try:
         yield
     except (ValueError, TypeError, yaml.YAMLError, zipfile.BadZipFile) as error:

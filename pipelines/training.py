@@ -37,15 +37,36 @@ def train(config, data=None):
     (is_complete,) = from_chief(strategy, [run.is_complete])
     if not is_complete:
         data = load_data(config) if data is None else data
-        with strategy.scope():
-            model = build_model(config, data)
-        state = _State(run, model, data.fingerprint(), strategy)
-        _fit(config, data, model, state, strategy)
+        model, state = _train(run, config, data, strategy)
         if chief:
             _measure(config, data, model, state)
         # The others stay until all is written: their end could take the chief down.
         from_chief(strategy, [True])
     return run if chief else None
+
+
+def validate(run, config, data, strategy):
+    """Trains what `config` says, or what is left of it, and looks at the validation set alone.
+
+    Args:
+        run: Its `Run`, which is not completed by this.
+        config: A `Config`.
+        data: Its `RetrievalData`.
+        strategy: Of one process.
+
+    Returns:
+        The best epoch's row of the history.
+    """
+    _, state = _train(run, config, data, strategy)
+    return state.best(config.select)
+
+
+def _train(run, config, data, strategy):
+    with strategy.scope():
+        model = build_model(config, data)
+    state = _State(run, model, data.fingerprint(), strategy)
+    _fit(config, data, model, state, strategy)
+    return model, state
 
 
 def _fit(config, data, model, state, strategy):
@@ -76,6 +97,8 @@ def _fit(config, data, model, state, strategy):
         desc=config.name,
         unit=" steps",
         mininterval=1,
+        # Below another bar, that of a search, it is cleared in the end.
+        leave=None,
         disable=not state.is_chief,
     ) as bar:
         callbacks = [_Progress(config, data, state, strategy, batches_an_epoch, bar)]
@@ -282,12 +305,16 @@ class _State:
                 f"{self.run.checkpoints} holds no checkpoint. Remove {self.run.folder} and train "
                 "anew"
             )
-        best = max(self.history, key=lambda row: row[select])
+        best = self.best(select)
         self._restore("best", best["epoch"])
         return best
 
     def _now(self):
         return time.perf_counter() - self._clock
+
+    def best(self, select):
+        """The best epoch's row of the history."""
+        return max(self.history, key=lambda row: row[select])
 
     def _save(self, name, number, keep):
         self.seconds_saved.assign(self._now())

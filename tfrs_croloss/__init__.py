@@ -1,8 +1,8 @@
 """Retrieval losses that aim at the Recall@N you serve, for TensorFlow Recommenders and Keras.
 
 The losses need Keras 3 with any one backend and nothing else. The rest lives in subpackages that
-are imported by name when wanted: `tfrs_croloss.data`, `.index`, `.retrieval`, `.evaluation` and
-`.serving`. What needs TensorFlow Recommenders says which extra to install when it is missing.
+are imported by name when wanted: `tfrs_croloss.data`, `.index`, `.retrieval`, `.evaluation`,
+`.serving` and `.tuning`. What needs more than Keras says which extra to install when it is missing.
 """
 
 from tfrs_croloss.losses import (

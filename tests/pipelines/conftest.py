@@ -38,3 +38,19 @@ def run(train_options, tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
     main([*train_options, "--runs", str(runs), "--name", "mine"])
     return runs / "mine"
+
+
+@pytest.fixture(scope="session")
+def tune_options(train_options, tmp_path_factory):
+    """A search in which one of three trials fails: its loss is not finite."""
+    space = tmp_path_factory.mktemp("space") / "space.yaml"
+    space.write_text("cro:\n  learning_rate: [0.01, 0.03, 1e39]\n")
+    return ["tune", *train_options[1:], "--trials", "3", "--space", str(space)]
+
+
+@pytest.fixture(scope="session")
+def search(tune_options, tmp_path_factory):
+    """The folder of a complete search, for tests that only read it."""
+    runs = tmp_path_factory.mktemp("searches")
+    main([*tune_options, "--runs", str(runs), "--name", "mine"])
+    return runs / "mine"

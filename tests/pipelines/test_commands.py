@@ -188,7 +188,9 @@ def test_every_loss_trains(options, train_options, tmp_path, capsys):
     assert (options[1] if "--loss" in options else "cro") in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["export"], ["recommend"]])
+@pytest.mark.parametrize(
+    "command", [[], ["train"], ["tune"], ["evaluate"], ["export"], ["recommend"]]
+)
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([*command, "--help"])

@@ -1,0 +1,236 @@
+"""Searches as a person runs them: what they write, resumed after a kill, and what they refuse."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from pipelines import training
+from pipelines.cli import main
+from pipelines.options import Config
+
+OBJECTIVE = "recall@20"
+
+
+def trials_of(search):
+    return json.loads((search / "trials.json").read_text())["trials"]
+
+
+def error_of(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(command)
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_it_writes_all_it_says(search):
+    files = {path.name for path in search.iterdir()}
+    assert files == {
+        *("config.yaml", "search.yaml", "trials", "keras-tuner"),
+        *("trials.md", "trials.json", "importance.png"),
+    }
+    assert (search / "importance.png").read_bytes().startswith(b"\x89PNG")
+    trials = trials_of(search)
+    assert sorted(trial["values"]["learning_rate"] for trial in trials) == [0.01, 0.03, 1e39]
+    first, second, failed = (trial["objective"] for trial in trials)
+    assert first >= second
+    assert first > 0.3  # at random: 20 of 66 unseen, of which 2 are right
+    assert failed is None
+    assert "the loss became" in trials[2]["error"]
+    for trial in trials[:2]:
+        folder = search / "trials" / trial["trial"]
+        history = json.loads((folder / "history.json").read_text())
+        assert trial["objective"] == max(row[OBJECTIVE] for row in history)
+        # No checkpoints, of which all together would be large, and no test.
+        assert {path.name for path in folder.iterdir()} == {
+            *("config.yaml", "history.json", "validation.json"),
+        }
+    table = (search / "trials.md").read_text().splitlines()
+    rows = [line.split("|")[1:3] for line in table if line.startswith("| ")]
+    assert [trial.strip() for trial, _ in rows] == ["trial", *(t["trial"] for t in trials)]
+    assert [number.strip() for _, number in rows] == [
+        *(OBJECTIVE, f"{first:.4f}", f"{second:.4f}", "failed"),
+    ]
+    assert any("failed: the loss became" in line for line in table)
+
+
+def test_the_best_config_trained_from_nothing_gives_its_number(search, tmp_path, capsys):
+    config = search / "config.yaml"
+    best = trials_of(search)[0]
+    content = yaml.safe_load(config.read_text())
+    assert content["learning_rate"] == best["values"]["learning_rate"]
+    assert (content["name"], content["runs"]) == ("mine-best", str(search.parent))
+    main(["train", "--config", str(config), "--runs", str(tmp_path)])
+    metrics = json.loads((tmp_path / "mine-best" / "metrics.json").read_text())
+    assert metrics["validation"][OBJECTIVE] == pytest.approx(best["objective"], abs=0.02)
+    assert metrics["best_epoch"] == best["best_epoch"]
+
+
+def test_a_search_that_is_complete_is_shown_and_not_run_again(search, tune_options, capsys):
+    written = {path: path.stat().st_mtime_ns for path in search.rglob("*.json")}
+    main([*tune_options, "--runs", str(search.parent), "--name", search.name])
+    assert {path: path.stat().st_mtime_ns for path in search.rglob("*.json")} == written
+    out = capsys.readouterr().out
+    assert f"{trials_of(search)[0]['objective']:.4f}" in out
+    assert "on several seeds" in out
+
+
+def test_kill_9_and_resume(train_options, tmp_path, capsys):
+    """The trial that was killed goes on from its checkpoint, those before it are kept."""
+    space = tmp_path / "space.yaml"
+    space.write_text("cro: {temperature: {min: 0.1, max: 0.4}}\n")
+    command = ["tune", *train_options[1:], "--epochs", "8", "--validate_every", "1"]
+    command += ["--patience", "8", "--search", "bayesian", "--trials", "2", "--space", str(space)]
+    command += ["--runs", str(tmp_path), "--name", "killed"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines", *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    trials = tmp_path / "killed" / "trials"
+    history = trials / "1" / "history.json"
+    deadline = time.monotonic() + 200
+    while not history.exists() or len(json.loads(history.read_text())) < 2:
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (trials / "1" / "validation.json").exists()
+    before = json.loads(history.read_text())
+    first = (trials / "0" / "validation.json").stat().st_mtime_ns
+    taken = []
+    with pytest.MonkeyPatch.context() as patches:
+        fit = training._fit
+
+        def noted_fit(config, data, model, state, strategy):
+            taken.append((config.name, state.step))
+            return fit(config, data, model, state, strategy)
+
+        patches.setattr(training, "_fit", noted_fit)
+        main(command)
+    ((name, step),) = taken
+    assert name == "1"
+    assert step >= 2 * 14  # 60 users have 14 training interactions each, and a batch has 64
+    after = json.loads(history.read_text())
+    assert after[: len(before)] == before
+    assert [row["epoch"] for row in after] == list(range(1, 9))
+    assert (trials / "0" / "validation.json").stat().st_mtime_ns == first
+    assert sorted(trial["trial"] for trial in trials_of(tmp_path / "killed")) == ["0", "1"]
+
+
+def test_hyperband_goes_on_from_checkpoints(train_options, tmp_path, capsys):
+    space = tmp_path / "space.yaml"
+    space.write_text("common: {learning_rate: {min: 0.001, max: 0.1, scale: log}}\n")
+    command = ["tune", *train_options[1:], "--epochs", "6", "--validate_every", "2"]
+    command += ["--search", "hyperband", "--trials", "4", "--space", str(space)]
+    main([*command, "--runs", str(tmp_path), "--name", "band"])
+    trials = {trial["trial"]: trial for trial in trials_of(tmp_path / "band")}
+    # Three validations make two brackets; the first has three trials of one, and the best of them
+    # goes on to three.
+    assert [trials[str(number)]["epochs"] for number in range(4)] == [2, 2, 2, 6]
+    short = [trials[str(number)] for number in range(3)]
+    parent = max(short, key=lambda trial: trial["objective"])
+    assert trials["3"]["continues"] == parent["trial"]
+    assert trials["3"]["values"] == parent["values"]
+
+    def history(trial):
+        path = tmp_path / "band" / "trials" / trial["trial"] / "history.json"
+        return json.loads(path.read_text())
+
+    assert history(trials["3"])[:1] == history(parent)
+    assert [row["epoch"] for row in history(trials["3"])] == [2, 4, 6]
+    assert not list((tmp_path / "band" / "trials").glob("*/checkpoints"))
+    # From nothing it gives what it gave in two parts.
+    config = str(tmp_path / "band" / "config.yaml")
+    main(["train", "--config", config, "--epochs", "6", "--name", "whole"])
+    whole = json.loads((tmp_path / "whole" / "history.json").read_text())
+    for row, other in zip(whole, history(trials["3"]), strict=True):
+        assert row[OBJECTIVE] == pytest.approx(other[OBJECTIVE], abs=0.02)
+
+
+def test_all_failing_is_an_error(tune_options, tmp_path, capsys):
+    space = tmp_path / "space.yaml"
+    space.write_text("cro: {learning_rate: [1e39]}\n")
+    command = [*tune_options, "--space", str(space), "--trials", "1", "--runs", str(tmp_path)]
+    for _ in range(2):
+        err = error_of([*command, "--name", "none"], capsys)
+        assert "all 1 trials failed, trial 0 with: the loss became" in err
+    assert not (tmp_path / "none" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--alpha", "1.4"], "holds a search with other options (alpha was 1.0, is 1.4). Choose"),
+        (["--search", "bayesian"], "search was random, is bayesian"),
+        (["--loss", "softmax", "--fix", "[batch]"], "space was"),
+        (["--loss", "ccl", "--fix", "[temperature]"], "--fix must name options that"),
+        (["--strategy", "multiworker"], "a trial is trained by one process"),
+        (["--trials", "0"], "--trials must be positive. Received: 0"),
+        (["--search", "hyperband", "--factor", "1"], "--factor must be at least 2. Received: 1"),
+        (["--space", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_what_is_refused(options, message, search, tune_options, capsys):
+    command = [*tune_options, "--runs", str(search.parent), "--name", search.name]
+    if "--loss" in options:
+        command = [part for part in command if not part.endswith("space.yaml")]
+        command.remove("--space")
+    assert message in error_of([*command, *options], capsys)
+
+
+def test_the_folder_of_a_run_is_refused(run, tune_options, capsys):
+    command = [*tune_options, "--runs", str(run.parent), "--name", run.name]
+    assert "mine holds a run. Choose another --name" in error_of(command, capsys)
+
+
+def test_data_that_changed(search, tune_options, ratings, tmp_path, capsys):
+    old = ratings.read_text()
+    try:
+        ratings.write_text(old + "u0,9999,0,5\n")
+        command = [*tune_options, "--runs", str(search.parent), "--name", search.name]
+        assert "the data is not what" in error_of(command, capsys)
+    finally:
+        ratings.write_text(old)
+
+
+def test_options_that_exclude_each_other_are_said_before_any_trial(tune_options, tmp_path, capsys):
+    command = ["tune", *tune_options[1:-2], "--for_top_n", "5", "--runs", str(tmp_path)]
+    assert "--alpha and --for_top_n exclude each other" in error_of(command, capsys)
+    assert not (tmp_path / "tune").exists()
+
+
+def test_a_config_of_train_is_taken_and_the_test_set_never_seen(run, tmp_path, monkeypatch, capsys):
+    seen = []
+    fit, evaluate = training._fit, training.evaluate
+
+    def noted_fit(config, data, *args):
+        seen.append(data)
+        return fit(config, data, *args)
+
+    def noted_evaluate(index, queries, targets, **options):
+        seen.append(targets)
+        return evaluate(index, queries, targets, **options)
+
+    monkeypatch.setattr(training, "_fit", noted_fit)
+    monkeypatch.setattr(training, "evaluate", noted_evaluate)
+    space = tmp_path / "space.yaml"
+    space.write_text("cro: {temperature: [0.2]}\n")
+    command = ["tune", "--config", str(run / "config.yaml"), "--space", str(space)]
+    command += ["--trials", "1", "--epochs", "1", "--runs", str(tmp_path), "--name", "of-config"]
+    main(command)
+    config = yaml.safe_load((tmp_path / "of-config" / "config.yaml").read_text())
+    expected = {**yaml.safe_load((run / "config.yaml").read_text()), "temperature": 0.2}
+    expected |= {"epochs": 1, "runs": str(tmp_path), "name": "of-config-best"}
+    assert Config(**config) == Config(**expected)
+    # It was measured once, on the validation set, with no test set at hand.
+    data, targets = seen
+    assert targets is data.validation.matrix
+    assert not data.test.counts.any()
+    assert not data.test.matrix.nnz

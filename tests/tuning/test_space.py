@@ -1,0 +1,73 @@
+"""A space from plain data."""
+
+import pytest
+
+from tfrs_croloss.tuning import RandomSearch, build_space
+
+
+def drawn(entry, tmp_path):
+    """The values that a random search draws until it has had all."""
+    values = []
+
+    def train(assignment):
+        values.append(assignment.values["x"])
+        return 0.0
+
+    RandomSearch(train, {"x": entry}, tmp_path / "search", max_trials=40).search()
+    return values
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ([4, 2, 8], [2, 4, 8]),
+        ([0, 0.5], [0.0, 0.5]),
+        (["a", "b", None], ["a", "b", None]),
+        ([None], [None]),
+        ([True, False], [True, False]),
+        ([True], [True]),
+        ({"min": 1, "max": 4}, [1, 2, 3, 4]),
+        ({"min": 1, "max": 7, "step": 3}, [1, 4, 7]),
+        ({"min": 2, "max": 32, "step": 4, "scale": "log"}, [2, 8, 32]),
+        ({"min": 0.0, "max": 1.0, "step": 0.5}, [0.0, 0.5, 1.0]),
+    ],
+)
+def test_all_values_are_drawn_in_their_type(entry, expected, tmp_path):
+    found = drawn(entry, tmp_path)
+    assert len(found) == len(expected)  # each once: then the space is exhausted
+    assert {(type(v), v) for v in found} == {(type(v), v) for v in expected}
+
+
+@pytest.mark.parametrize(("scale", "middle"), [("linear", 0.505), ("log", 0.1)])
+def test_a_range_is_drawn_evenly_on_its_scale(scale, middle):
+    (parameter,) = build_space({"x": {"min": 0.01, "max": 1.0, "scale": scale}}).space
+    found = [parameter.random_sample(seed) for seed in range(200)]
+    assert 0.01 <= min(found) < max(found) <= 1.0
+    assert 70 < sum(value < middle for value in found) < 130
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ([], "x: expected a list of values, or a range"),
+        (3, "x: expected a list of values, or a range"),
+        ([1, "a"], "x: expected values that are all numbers"),
+        ([1, 1], "x: expected values that differ"),
+        ([[1], [2]], "x: "),
+        (["null"], "x: expected values that are"),
+        ([float("nan")], "x: expected values that are"),
+        ({"min": 1}, "x: expected a range with `min`, `max`"),
+        ({"min": 1, "max": 2, "size": 3}, "x: expected a range with `min`, `max`"),
+        ({"min": 2, "max": 2}, "x: expected `min` to be less than `max`"),
+        ({"min": 1, "max": "2"}, "x: expected a finite number as `max`, found '2'"),
+        ({"min": 1, "max": float("inf")}, "x: expected a finite number as `max`, found inf"),
+        ({"min": 0, "max": 2, "scale": "log"}, "x: expected a positive `min`, as `scale` is log"),
+        ({"min": 1, "max": 2, "scale": "ln"}, "x: expected `scale` to be linear or log"),
+        ({"min": 1, "max": 2, "step": 0}, "x: expected a `step` above 0"),
+        ({"min": 1, "max": 2, "step": 1, "scale": "log"}, "x: expected a `step` of more than 1"),
+    ],
+)
+def test_what_makes_no_space(entry, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        build_space({"x": entry})
+    assert f"Received: {entry!r}" in str(raised.value)
