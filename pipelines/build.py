@@ -153,6 +153,7 @@ def build_model(config, data):
         build_task(config, num_items),
         negatives=build_negatives(config, data),
         weigh=config.weigh,
+        query_dropout=config.dropout,
         thresholds=thresholds,
     )
     model.compile(

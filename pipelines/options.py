@@ -115,6 +115,7 @@ class ModelOptions:
         score: Score of a user and an item: cosine (normalised embeddings; mml and ccl take no
             other) or dot, the product.
         history_length: Items of a history (tower history).
+        dropout: Rate of dropout on the query embeddings in training.
         negatives: Negatives drawn a step, shared by the batch; 0 for none.
         sampling: What they are drawn by: uniform, or popularity (an item's share of the training
             interactions, to the power --sampling_beta). Or all: nothing is drawn, --negatives does
@@ -133,6 +134,7 @@ class ModelOptions:
     dim: int = 64
     score: Literal["cosine", "dot"] = "cosine"
     history_length: int = 20
+    dropout: float = 0.0
     negatives: int = 1024
     sampling: Literal["uniform", "popularity", "all"] = "uniform"
     sampling_beta: float = 0.75
@@ -245,6 +247,8 @@ class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
         ):
             if getattr(self, option) < 1:
                 raise ValueError(f"--{option} must be positive. Received: {getattr(self, option)}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"--dropout must be at least 0 and below 1. Received: {self.dropout}")
         if not self.learning_rate > 0:
             raise ValueError(f"--learning_rate must be positive. Received: {self.learning_rate}")
         if not (self.negatives or self.in_batch or self.sampling == "all"):

@@ -68,6 +68,7 @@ def csv(*rows, header="user,item,time"):
         (csv(*ROWS), ["--negatives", "0"], "nothing to compare a positive with"),
         (csv(*ROWS), ["--negatives", "-1"], "--negatives must not be negative"),
         (csv(*ROWS), ["--epochs", "0"], "--epochs must be positive"),
+        (csv(*ROWS), ["--dropout", "1"], "--dropout must be at least 0 and below 1. Received: 1.0"),
         (csv(*ROWS), ["--learning_rate", "0"], "--learning_rate must be positive"),
         (csv(*ROWS), ["--top_n", "[0]"], "--top_n must be positive"),
         (csv(*ROWS), ["--validation_share", "0"], "--validation_share must be between 0 and 1"),

@@ -109,6 +109,7 @@ class WeighingTask(tfrs.tasks.Retrieval):
         training=None,
     ):
         self.taken = {
+            "queries": queries,
             "candidate_ids": candidate_ids,
             "candidate_weight": candidate_weight,
             "known_positive_ids": known_positive_ids,
@@ -169,6 +170,25 @@ def test_weights_are_one_over_the_expected_counts(name):
     assert model.task.taken["in_batch"] == ("in-batch" in name or name == "three")
     assert model.task.taken["training"] is True
     assert int(model.step) == 5
+
+
+def test_dropout_is_drawn_by_the_step_and_in_training_alone():
+    model = weighing_model(PARTS["uniform"], query_dropout=0.5)
+    seen = []
+    for step, training in ((4, True), (4, True), (5, True), (4, False)):
+        model.step.assign(step)
+        model.compute_loss(BATCH, training=training)
+        seen.append(model.task.taken["queries"].numpy())
+    whole = model.query_embeddings({"user": USERS})
+    np.testing.assert_array_equal(seen[0], seen[1])
+    assert (seen[0] != seen[2]).any()
+    np.testing.assert_array_equal(seen[3], whole)
+    kept = seen[0] != 0
+    assert 0 < kept.mean() < 1
+    # What is kept is scaled up to the same mean.
+    np.testing.assert_allclose(seen[0][kept], 2 * whole[kept], rtol=1e-6)
+    with pytest.raises(ValueError, match="`query_dropout` must be at least 0 and below 1.*1.5"):
+        weighing_model(PARTS["uniform"], query_dropout=1.5)
 
 
 def test_known_positives_go_to_the_task():

@@ -32,13 +32,17 @@ class RetrievalModel(tfrs.Model):
             the positions of `user`, and `refresh_thresholds` must be called before training and
             every few epochs.
 
+        query_dropout: Rate of dropout on the query embeddings in training, as the author of the
+            multi-margin loss has it; drawn by the step, so that a resumed run draws the same.
+
     Under `tf.distribute`, regularization losses count once, and not once a replica: each replica's
     `losses` are its share of them.
 
     Raises:
         ValueError: If there are no negatives at all, or they are of another catalogue; if they
-            are to be weighed and the task can't, or a part does not know its probabilities; or if
-            the task takes no thresholds, or those are of more items than there are.
+            are to be weighed and the task can't, or a part does not know its probabilities; if
+            the task takes no thresholds, or those are of more items than there are; or if the
+            dropout is no share.
 
     Example:
     >>> import tensorflow as tf, tensorflow_recommenders as tfrs
@@ -69,8 +73,13 @@ class RetrievalModel(tfrs.Model):
         weigh=False,
         item_features=None,
         thresholds=None,
+        query_dropout=0.0,
     ):
         super().__init__()
+        if not 0 <= query_dropout < 1:
+            raise ValueError(
+                f"`query_dropout` must be at least 0 and below 1. Received: {query_dropout}"
+            )
         parts = parts_of(negatives)
         for part in parts:
             if part.num_items not in (None, num_items):
@@ -109,6 +118,7 @@ class RetrievalModel(tfrs.Model):
                     f"Received: k={thresholds.k}"
                 )
         self.thresholds = thresholds
+        self.query_dropout = query_dropout
         # Of its own, and not the optimizer's, so that it does not depend on how that is wrapped.
         self.step = tf.Variable(
             0,
@@ -167,13 +177,26 @@ class RetrievalModel(tfrs.Model):
             options["threshold"] = self.thresholds(inputs["query"])
         if "training" in self._task_takes:
             options["training"] = training
+        queries = self.query_tower(inputs["query"], training=training)
+        if training and self.query_dropout:
+            queries = self._dropped_out(queries)
         return self.task(
-            self.query_tower(inputs["query"], training=training),
+            queries,
             self.embed_items(items, training=training),
             sample_weight=inputs.get("sample_weight"),
             candidate_ids=items,
             compute_metrics=not training,
             **options,
+        )
+
+    def _dropped_out(self, queries):
+        context = tf.distribute.get_replica_context()
+        replica = 0 if context is None else context.replica_id_in_sync_group
+        return tf.nn.experimental.stateless_dropout(
+            queries,
+            self.query_dropout,
+            seed=tf.stack([tf.cast(replica, tf.int64), self.step]),
+            rng_alg="philox",  # By default it depends on the device.
         )
 
     def _check_task_takes(self, argument, wanted_by):
