@@ -12,8 +12,8 @@ from pipelines.runs import Run
 
 SEEDS = 3
 KEYS = ("common", "losses", "seeds", "baseline", "ours")
-# What a loss may have of its own; `score` is, for BPR is meant for products. All else is the same for
-# all: the data, the towers, the epochs and how one of them is chosen.
+# What a loss may have of its own, the score too: BPR is meant for products. All else is the same
+# for all: the data, the towers, the epochs and how one of them is chosen.
 ITS_OWN = (
     *(field.name for field in dataclasses.fields(LossOptions)),
     *("negatives", "sampling", "sampling_beta", "in_batch", "weigh", "mask_known", "memory"),
