@@ -86,7 +86,7 @@ def csv(*rows, header="user,item,time"):
         (csv(*ROWS), ["--loss", "mml", "--score", "dot"], "--score must be cosine for --loss mml"),
         (csv(*ROWS), ["--loss", "slk"], "--for_top_n must be given for --loss slk"),
         (csv(*ROWS), ["--loss", "talos", "--for_top_n", "0"], "--for_top_n must be given for"),
-        (csv(*ROWS), ["--loss", "slk", "--for_top_n", "99"], "at most the model's 10 items"),
+        (csv(*ROWS), ["--loss", "slk", "--for_top_n", "99"], "at most the model's 7 items"),
         (csv(*ROWS), ["--refresh_thresholds", "0"], "--refresh_thresholds must be positive"),
         (
             csv(*ROWS),
