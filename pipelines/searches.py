@@ -90,15 +90,22 @@ class Search:
         """The `Trial` of that name."""
         return Trial(self.folder / "trials" / trial_id)
 
-    def config_of(self, assignment):
-        """The `Config` of a trial, from the tuner's `Assignment`."""
-        config = self.config
+    def epochs_of(self, assignment):
+        """Epochs that a trial is granted, from the tuner's `Assignment`."""
         # Hyperband counts in validations: what has not been validated it can't judge.
-        granted = assignment.epochs and assignment.epochs * config.validate_every
+        granted = assignment.epochs and assignment.epochs * self.config.validate_every
+        return min(granted or self.config.epochs, self.config.epochs)
+
+    def config_of(self, assignment):
+        """The `Config` of a trial.
+
+        Raises:
+            ValueError: If its options contradict each other.
+        """
         return dataclasses.replace(
-            config,
-            **options_of(assignment.values, config),
-            epochs=min(granted or config.epochs, config.epochs),
+            self.config,
+            **options_of(assignment.values, self.config),
+            epochs=self.epochs_of(assignment),
             name=assignment.trial_id,
             runs=str(self.folder / "trials"),
         )
@@ -125,7 +132,8 @@ class Trial(Run):
     def begin(self, config, parent):
         """Opens the folder, with the checkpoints of `parent` where it goes on from one."""
         run = Run.create(config)
-        if parent is not None and not self.checkpoints.exists():
+        # They are gone in a search that has been reported on; then it trains from nothing.
+        if parent is not None and parent.checkpoints.exists() and not self.checkpoints.exists():
             with replaced_folder(self.checkpoints) as copy:
                 shutil.copytree(parent.checkpoints, copy)
         return run

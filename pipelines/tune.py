@@ -26,6 +26,9 @@ from tfrs_croloss.tuning import (
     process_role,
 )
 
+# Trials that are drawn to see whether any can be built.
+NUM_CHECKED = 20
+
 
 def tune(config, tuning):
     """Runs a search, or what is left of it, and writes what it found.
@@ -152,9 +155,18 @@ def _shown(search, tuner):
 
 
 def _check_space(search, data):
-    """Raises what is wrong with the options for every trial: otherwise all of them would say it."""
-    values = build_space(search.space).values
-    build_task(search.config_of(Assignment.from_values("first", values)), len(data.items))
+    """Raises what is wrong with every trial, as far as that can be said before the first."""
+    parameters = build_space(search.space).space
+    errors = []
+    for number in range(NUM_CHECKED):
+        drawn = enumerate(parameters, start=number * len(parameters))
+        values = {parameter.name: parameter.random_sample(seed) for seed, parameter in drawn}
+        try:
+            build_task(search.config_of(Assignment.from_values("0", values)), len(data.items))
+        except ValueError as error:
+            errors.append(error)
+    if len(errors) == NUM_CHECKED:
+        raise errors[0]
 
 
 def _without_test(data):

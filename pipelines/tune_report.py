@@ -53,7 +53,7 @@ def write_report(search, trials):
         "importance": {name: measure._asdict() for name, measure in found.items()},
         "trials": rows,
     }
-    _write_config(search, trials[0], scored[0])
+    _write_config(search, trials[rows.index(scored[0])], scored[0])
     _write_table(search, content)
     _plot(search, scored, found)
     for row in rows:
@@ -90,7 +90,7 @@ def _row(search, trial):
         "trial": trial.trial_id,
         "objective": validation and validation[search.config.select],
         "best_epoch": validation and validation["epoch"],
-        "epochs": search.config_of(assignment).epochs,
+        "epochs": search.epochs_of(assignment),
         "continues": assignment.continues,
         "values": assignment.values,
         "validation": validation,

@@ -156,11 +156,14 @@ def test_hyperband_goes_on_from_checkpoints(train_options, tmp_path, capsys):
 
 def test_all_failing_is_an_error(tune_options, tmp_path, capsys):
     space = tmp_path / "space.yaml"
-    space.write_text("cro: {learning_rate: [1e39]}\n")
-    command = [*tune_options, "--space", str(space), "--trials", "1", "--runs", str(tmp_path)]
+    # Each by the options themselves, or by what comes of them.
+    space.write_text("cro: {learning_rate: [1e39], negatives: [0, 32]}\n")
+    command = [*tune_options, "--space", str(space), "--trials", "2", "--runs", str(tmp_path)]
     for _ in range(2):
         err = error_of([*command, "--name", "none"], capsys)
-        assert "all 1 trials failed, trial 0 with: the loss became" in err
+        assert "all 2 trials failed, trial 0 with: " in err
+    errors = [path.read_text() for path in sorted((tmp_path / "none").glob("trials/*/error.txt"))]
+    assert {error.split()[0] for error in errors} == {"the", "--negatives"}
     assert not (tmp_path / "none" / "config.yaml").exists()
 
 

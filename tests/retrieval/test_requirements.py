@@ -33,6 +33,7 @@ JAX += "keras.backend.backend = lambda: 'jax'; "
             'needs tf_keras.*pip install "tfrs-croloss\\[tfrs\\]"',
         ),
         ("data", {}, HIDE.format("pandas"), 'tfrs_croloss.data needs pandas.*"tfrs-croloss'),
+        ("tuning", {}, HIDE.format("keras_tuner"), 'tuning needs keras_tuner.*"tfrs-croloss.tune.'),
         ("index", {}, HIDE.format("scipy"), 'tfrs_croloss.index needs scipy.*"tfrs-croloss'),
         ("retrieval", {"KERAS_BACKEND": "jax"}, JAX, "KERAS_BACKEND=tensorflow before Keras"),
     ],

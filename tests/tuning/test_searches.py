@@ -157,6 +157,35 @@ def test_an_environment_that_lacks_the_port(tmp_path, monkeypatch):
         RandomSearch(Noted(), SPACE, tmp_path / "s")
 
 
+def ask(folder, *tuner_ids):
+    """What a search that is made again gives to those who ask in turn."""
+    tuner = RandomSearch(Noted(), SPACE, folder, max_trials=4)
+    return [tuner.oracle.create_trial(tuner_id).trial_id for tuner_id in tuner_ids]
+
+
+def test_a_chief_that_starts_again_leaves_trials_to_their_workers(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", "1")
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    assert ask(tmp_path / "s", "a", "b") == ["0", "1"]
+    # Worker a may be training still, or ask for its trial again; another gets a new one.
+    assert ask(tmp_path / "s", "c", "b", "a") == ["2", "1", "0"]
+    # Without a chief there are no workers: this process runs what they left.
+    for name in ("ORACLE_IP", "ORACLE_PORT", "TUNER_ID"):
+        monkeypatch.delenv(f"KERASTUNER_{name}")
+    train = Noted()
+    RandomSearch(train, SPACE, tmp_path / "s", max_trials=4).search()
+    assert sorted(train.ids) == ["0", "1", "2", "3"]
+
+
+def test_a_chief_gives_out_the_trial_that_a_single_process_left(tmp_path, monkeypatch):
+    assert ask(tmp_path / "s", "tuner0") == ["0"]
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", "1")
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    assert ask(tmp_path / "s", "a", "b") == ["0", "1"]
+
+
 def test_nothing_is_printed(tmp_path, capfd):
     for _ in range(2):
         RandomSearch(Noted(), SPACE, tmp_path / "s", max_trials=2).search()
