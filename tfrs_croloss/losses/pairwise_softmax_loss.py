@@ -30,7 +30,7 @@ class PairwiseSoftmaxLoss(SampledSoftmaxLoss):
 
     Source: Yang et al., "PSL: Rethinking and Improving Softmax Loss from Pairwise Perspective for
     Recommendation", NeurIPS 2024, arXiv 2411.00163. Of the authors' two forms this is the one that
-    is robust in the negatives (`method=1` in their IR-Benchmark), which the paper's tables have.
+    is robust in the negatives: `method=1` in their IR-Benchmark, its default.
 
     Args:
         temperature: τ, divides the score differences: 2 for cosines, and not below, where relu and
