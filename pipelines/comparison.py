@@ -31,6 +31,7 @@ class Comparison:
     Attributes:
         folder: Where all is written to; the run of a loss and a seed in `<loss>-<seed>/`.
         common: The options that the file gives all losses.
+        files: Of these the data files, as the file names them: results do not say where they lay.
         own: From the name of a loss to the options that the file gives it alone.
         configs: From the name of a loss to a `Config` a seed.
         baseline: Name of the loss that the others are measured against.
@@ -39,6 +40,7 @@ class Comparison:
 
     folder: Path
     common: dict
+    files: dict
     own: dict
     configs: dict
     baseline: str
@@ -87,8 +89,9 @@ class Comparison:
         common = _typed(path, "common", common)
         for key, option in GIVEN.items():
             check(key not in common, f"common.{key}", f"no such key: it comes from {option}", key)
-        for key in ("train", "test"):
-            if common.get(key) not in (None, MOVIELENS):
+        files = {key: common[key] for key in ("train", "test") if key in common}
+        for key in files:
+            if common[key] not in (None, MOVIELENS):
                 common[key] = str(Path(data or ".") / common[key])
                 if not Path(common[key]).exists():
                     raise ValueError(
@@ -105,7 +108,7 @@ class Comparison:
             ]
             for name, options in own.items()
         }
-        return cls(folder, common, own, configs, baseline, ours)
+        return cls(folder, common, files, own, configs, baseline, ours)
 
     @property
     def all_configs(self):

@@ -46,7 +46,7 @@ def gather(comparison, command, failures=None, has_own_processes=True):
         name: {
             "options": comparison.own[name],
             "config": {
-                key: value
+                key: comparison.files.get(key, value)
                 for key, value in vars(comparison.configs[name][0]).items()
                 if key not in GIVEN
             },
@@ -60,7 +60,11 @@ def gather(comparison, command, failures=None, has_own_processes=True):
     return {
         "command": command,
         "machine": _machine(),
-        "common": {key: value for key, value in vars(first).items() if key in comparison.common},
+        "common": {
+            key: comparison.files.get(key, value)
+            for key, value in vars(first).items()
+            if key in comparison.common
+        },
         "select": first.select,
         "top_n": first.top_n,
         "seeds": [config.seed for config in comparison.configs[comparison.baseline]],

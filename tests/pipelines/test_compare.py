@@ -105,6 +105,15 @@ def read(path):
     return json.loads(path.read_text())
 
 
+def test_the_results_do_not_say_where_the_data_lay(compared, ratings):
+    results = compared["results"]
+    assert results["common"]["train"] == ratings.name
+    assert results["losses"]["CRO"]["config"]["train"] == ratings.name
+    assert (
+        str(ratings.parent) not in (compared["folder"] / "results.md").read_text().split("```")[2]
+    )
+
+
 def test_a_killed_comparison_goes_on(compared):
     before, folder = compared["before"], compared["folder"]
     assert before["children"] == 1
