@@ -1,6 +1,7 @@
 """What a search found: the best trial's options, a table, and what mattered."""
 
 import dataclasses
+import io
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -113,17 +114,19 @@ def _write_config(search, trial, row):
 
 
 def _write_table(search, content):
-    with replaced_file(search.table_path) as path, path.open("w") as file:
-        # Wide enough for any table: a line is a row.
-        markdown = Console(file=file, width=10_000, markup=False, highlight=False)
-        markdown.print(f"# {search.config.name}\n\n{SELECTED}\n\n## {VALIDATION}\n")
-        markdown.print(_trials(content, content["trials"], box=box.MARKDOWN))
-        if content["importance"]:
-            markdown.print(f"## {IMPORTANCE}\n")
-            markdown.print(_importance(content, box=box.MARKDOWN))
-        for row in content["trials"]:
-            if row["error"] is not None:
-                markdown.print(f"Trial {row['trial']} failed: {row['error']}\n")
+    text = io.StringIO()
+    # Wide enough for any table: a line is a row.
+    markdown = Console(file=text, width=10_000, markup=False, highlight=False)
+    markdown.print(f"# {search.config.name}\n\n{SELECTED}\n\n## {VALIDATION}")
+    markdown.print(_trials(content, content["trials"], box=box.MARKDOWN))
+    if content["importance"]:
+        markdown.print(f"## {IMPORTANCE}")
+        markdown.print(_importance(content, box=box.MARKDOWN))
+    for row in content["trials"]:
+        if row["error"] is not None:
+            markdown.print(f"Trial {row['trial']} failed: {row['error']}\n")
+    with replaced_file(search.table_path) as path:
+        path.write_text("\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n")
 
 
 def _trials(content, rows, **style):
