@@ -133,7 +133,7 @@ def plot_gradient(pushes, path):
             axes.set(xscale="log", yscale="log")
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         # Less than a decade maybe, where a logarithmic axis has too many labels and no round ones.
-        panels[1].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panels[1].yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7), numticks=20))
         panels[1].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panels[1].yaxis.set_minor_formatter(NullFormatter())
         panels[0].figure.supxlabel(
