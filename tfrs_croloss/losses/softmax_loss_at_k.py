@@ -25,7 +25,8 @@ class SoftmaxLossAtK(SampledSoftmaxLoss):
       papers estimate it from a user's positives and sampled negatives; any estimate will do here.
       `tfrs_croloss.retrieval.Thresholds` takes the exact one, over the whole catalogue.
     - `σ` is the logistic function and `τ_w` is `weight_temperature`. The gradient flows through the
-      weight, too. For a large τ_w the loss is half the sampled softmax.
+      weight, too: at a small τ_w a model may learn to keep its positives below β. For a large τ_w
+      the loss is half the sampled softmax.
 
     Source: Yang et al., "Breaking the Top-K Barrier: Advancing Top-K Ranking Metrics Optimization
     in Recommender Systems", KDD 2025, arXiv 2508.05673, and the authors' IR-Benchmark, which leaves
