@@ -197,7 +197,7 @@ def test_metrics_of_users_and_their_significance(compared):
     assert "significance" not in compared["results"]["losses"]["softmax"]
 
 
-def test_all_else_is_the_same(compared):
+def test_all_else_is_the_same(compared, ratings):
     """But for what a loss has of its own, and the table shows."""
     configs = {
         (name, seed): vars(Run(compared["folder"] / f"{name}-{seed}").config())
@@ -212,7 +212,10 @@ def test_all_else_is_the_same(compared):
         assert config["seed"] == seed
     assert configs["CRO", 0]["batch"] == 128
     written = compared["results"]["losses"]["CRO"]["config"]
-    assert written == {key: configs["CRO", 1][key] for key in written}
+    used = {key: configs["CRO", 1][key] for key in written}
+    assert used["train"] == str(ratings)
+    # The data by its name in the file, wherever it lay.
+    assert written == {**used, "train": ratings.name}
     assert configs["CRO", 1].keys() - written.keys() == {"name", "seed", "runs"}
     for text in (compared["out"], (compared["folder"] / "results.md").read_text()):
         assert "loss=cro, batch=128" in text
