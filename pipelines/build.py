@@ -16,6 +16,7 @@ from tfrs_croloss.data import (
 )
 from tfrs_croloss.retrieval import (
     AllItems,
+    FusedAdam,
     HistoryTower,
     InBatchNegatives,
     ItemTower,
@@ -156,9 +157,7 @@ def build_model(config, data):
         query_dropout=config.dropout,
         thresholds=thresholds,
     )
-    model.compile(
-        tf_keras.optimizers.Adam(config.learning_rate, weight_decay=config.weight_decay or None)
-    )
+    model.compile(FusedAdam(config.learning_rate, weight_decay=config.weight_decay or None))
     # These make the variables that a checkpoint needs.
     queries = data.queries(config.history_length_of_tower)
     model.query_embeddings({name: rows[:1] for name, rows in queries.items()})

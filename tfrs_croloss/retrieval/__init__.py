@@ -1,5 +1,6 @@
 """Two-tower retrieval models on `tfrs.tasks.Retrieval`."""
 
+from tfrs_croloss.retrieval.fused_adam import FusedAdam
 from tfrs_croloss.retrieval.model import RetrievalModel
 from tfrs_croloss.retrieval.negatives import (
     AllItems,
@@ -15,6 +16,7 @@ from tfrs_croloss.retrieval.towers import HistoryTower, ItemTower, UserTower
 
 __all__ = [
     "AllItems",
+    "FusedAdam",
     "HistoryTower",
     "InBatchNegatives",
     "ItemTower",
