@@ -13,6 +13,7 @@ from tfrs_croloss.data import (
     hold_out,
     read_interactions,
     split_interactions,
+    split_users,
 )
 from tfrs_croloss.retrieval import (
     AllItems,
@@ -69,7 +70,11 @@ def load_data(config):
     """
     interactions, dropped = clean(_read(config, config.train), config.min_rating)
     seed = config.seed if config.split_seed is None else config.split_seed
-    if config.test is None:
+    if config.split == "users":
+        split = split_users(
+            interactions, config.test_share, config.validation_share, config.history_share, seed
+        )
+    elif config.test is None:
         split = split_interactions(
             interactions, config.split, config.test_share, config.validation_share, seed
         )
@@ -82,10 +87,14 @@ def load_data(config):
     data.counts.update({f"dropped_{reason}": number for reason, number in dropped.items()})
     for part in ("validation", "test"):
         if not getattr(data, part).counts.any():
+            if config.split == "users":
+                expected = f"more users with two interactions, or a larger --{part}_share"
+            else:
+                expected = "users with more interactions"
+                expected += ", or a test of users who are in the training file" * (part == "test")
             raise DataError(
                 config.train if config.test is None else config.test,
-                f"no {part} interactions are left: expected users with more interactions"
-                + (", or a test of users who are in the training file" if part == "test" else ""),
+                f"no {part} interactions are left: expected {expected}",
             )
     return data
 
@@ -146,7 +155,7 @@ def build_model(config, data):
         query_tower = HistoryTower(item_tower, normalize=normalize)
     thresholds = None
     if config.loss in WITH_THRESHOLDS:
-        thresholds = Thresholds(len(data.users), config.for_top_n)
+        thresholds = Thresholds(data.num_train_users, config.for_top_n)
     model = RetrievalModel(
         query_tower,
         item_tower,

@@ -99,7 +99,8 @@ def export(
 ):
     """Exports a trained run as a SavedModel: user ids in, item ids and scores out.
 
-    Items of a user's training set, and of the validation set if the run masks them, are left out.
+    What the run masks in the test is left out: items of a user's training set or history, and of
+    the validation set.
 
     Args:
         run: Folder of the run.

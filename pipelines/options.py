@@ -31,15 +31,23 @@ class DataOptions:
         time: Column of times to order by, numbers or ISO 8601 dates.
         rating: Column of ratings, for --min_rating.
         min_rating: Least rating that counts as an interaction.
-        split: How to split, each user on its own: by time (ties and data without times in the
-            order of the file), at random, or the last interaction out. With --test it says how
-            the validation set is taken from the training file.
-        split_seed: Of the random split; --seed by default. With one for several seeds these are
-            measured on the same split.
-        test_share: Share of a user's interactions for the test, unless there is a test file.
-        validation_share: Share for validation, of a user's interactions in the training file.
-        mask_validation: Whether a user's validation items are masked in the test, as the
-            training items always are.
+        split: How to split. Each user on its own: by time (ties and data without times in the
+            order of the file), at random, or the last interaction out; with --test it says how
+            the validation set is taken from the training file. Or users: those of the validation
+            and of the test are held out, nothing of them is trained on, and --tower history is
+            asked with their histories (strong generalisation).
+        split_seed: Of the random split, and of that of the users; --seed by default. With one for
+            several seeds these are measured on the same split.
+        test_share: Share of a user's interactions for the test, unless there is a test file; with
+            --split users the share of the users.
+        validation_share: Share for validation, of a user's interactions in the training file; with
+            --split users of the users.
+        history_share: Share of a held-out user's interactions, the oldest, that are the history;
+            the rest is to be found (split users).
+        mask_seen: Whether a user's training items, or those of the history, are masked in
+            validation, test and export. If not, nothing is, whatever --mask_validation says.
+        mask_validation: Whether a user's validation items are masked in the test and the export,
+            too.
     """
 
     train: str = MOVIELENS
@@ -49,10 +57,12 @@ class DataOptions:
     time: str | None = None
     rating: str | None = None
     min_rating: float | None = None
-    split: Literal["time", "random", "last"] = "time"
+    split: Literal["time", "random", "last", "users"] = "time"
     split_seed: int | None = None
     test_share: float = 0.2
     validation_share: float = 0.1
+    history_share: float = 0.8
+    mask_seen: bool = True
     mask_validation: bool = True
 
 
@@ -292,6 +302,21 @@ class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
             raise ValueError(
                 "--validation_share must be between 0 and 1: the epoch is chosen on validation. "
                 f"Received: {self.validation_share}"
+            )
+        if not 0 < self.history_share < 1:
+            raise ValueError(
+                "--history_share must be between 0 and 1: held-out users are asked with some items "
+                f"for the others. Received: {self.history_share}"
+            )
+        if self.split == "users" and self.tower == "id":
+            raise ValueError(
+                "--tower must be history for --split users: the id tower knows no user who is not "
+                "trained on. Received: --tower id"
+            )
+        if self.split == "users" and self.test is not None:
+            raise ValueError(
+                "--split users takes the test users from the training file: leave --test out. "
+                f"Received: --test {self.test}"
             )
         if self.min_rating is not None and self.rating is None and self.train != MOVIELENS:
             raise ValueError("--min_rating needs --rating, the column of ratings")

@@ -30,7 +30,9 @@ def evaluate_run(folder, index=None, model=None, top_n=None, target_recall=0.99)
         model = latest_version(model)
         index = _search_of(model, index)
     index = index or "exact"
-    segments = training_segments(data.train, data.test.counts)
+    # Of users who are not trained on, their histories tell the new from the old.
+    known = data.known if len(data.history_users) else None
+    segments = training_segments(data.train, data.test.counts, known=known)
     exact = evaluate_exactly(config, data, trained, top_n, segments)
     served = evaluate_served(config, data, trained, index, model, top_n, segments, target_recall)
     content = {

@@ -21,7 +21,9 @@ class RefreshThresholds(tf_keras.callbacks.Callback):
         super().__init__()
         self.every, self.state, self.strategy = config.refresh_thresholds, state, strategy
         self.batches_an_epoch = batches_an_epoch
-        self.queries = data.queries(config.history_length_of_tower)
+        # Of those who are trained on alone: no others have a place in the table.
+        queries = data.queries(config.history_length_of_tower)
+        self.queries = {name: rows[: data.num_train_users] for name, rows in queries.items()}
 
     def on_epoch_begin(self, epoch, logs=None):
         is_resumed_within = self.state.step % self.batches_an_epoch

@@ -6,6 +6,8 @@ import math
 import tempfile
 import time
 
+import numpy as np
+from scipy import sparse
 from tqdm import tqdm
 
 from pipelines.build import build_model, load_data
@@ -185,12 +187,19 @@ def export(config, data, model, path, index="exact", k=100, target_recall=0.99, 
         search=index,
         target_recall=target_recall,
         version=version,
+        mask_history=config.mask_seen,
     )
 
 
 def seen_items(config, data):
     """Items that a user is never shown, in the test as in the export."""
-    return data.train + data.validation.matrix if config.mask_validation else data.train
+    seen = _seen_in_validation(config, data)
+    masks_validation = config.mask_seen and config.mask_validation
+    return seen + data.validation.matrix if masks_validation else seen
+
+
+def _seen_in_validation(config, data):
+    return data.known if config.mask_seen else sparse.csr_array(data.known.shape, dtype=np.int64)
 
 
 def evaluate_exactly(config, data, model, top_n=None, segments=None):
@@ -379,7 +388,8 @@ class _Progress(tf_keras.callbacks.Callback):
             self._save_step()
             return
         data = self.data
-        found = _evaluate(config, data, self.model, data.validation, data.train, config.top_n)
+        seen = _seen_in_validation(config, data)
+        found = _evaluate(config, data, self.model, data.validation, seen, config.top_n)
         row = {"train_loss": loss, **found.as_dict()}
         # The last bits may differ from machine to machine, and all must stop at the same epoch.
         agreed = zip(row.items(), from_chief(self.strategy, list(row.values())), strict=True)

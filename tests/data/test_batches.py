@@ -50,6 +50,27 @@ def test_histories_are_what_came_before(data):
     assert seen == len(data.train_items) - len(data.users)
 
 
+def test_held_out_users_are_in_no_batch():
+    """The batches are those of the data without them, whatever their histories are."""
+    rng = np.random.default_rng(1)
+    sizes = np.repeat(range(9), rng.integers(2, 9, 9))
+    frame = pd.DataFrame({"user": sizes, "item": rng.integers(0, 30, len(sizes))}).astype(str)
+    frame = frame.drop_duplicates()
+    history = pd.DataFrame({"user": ["new"] * 20 + ["other"], "item": [*frame["item"][:20], "0"]})
+    empty = frame[:0]
+    without, data = encode(Split(frame, empty, empty)), encode(Split(frame, empty, empty, history))
+    assert len(data.history_users) == 21
+    options = {"batch_size": 7, "epochs": 2, "history_length": 4, "known_positives": True}
+    expected, actual = (training_batches(each, **options) for each in (without, data))
+    assert actual[1] == expected[1]
+    for own, other in zip(actual[0], expected[0], strict=True):
+        assert own["query"]["user"].numpy().max() < data.num_train_users
+        for name in ("user", "history"):
+            np.testing.assert_array_equal(own["query"][name], other["query"][name])
+        for name in ("item", "known_positives"):
+            np.testing.assert_array_equal(own[name], other[name])
+
+
 def test_known_positives_are_the_items_of_the_user(data):
     dataset, _ = training_batches(data, batch_size=16, epochs=1, known_positives=True)
     longest = np.bincount(data.train_users).max()

@@ -106,6 +106,58 @@ def test_more_items_than_in_the_training_set():
     assert data.counts["test_unseen_items"] == 0
 
 
+HISTORY = interactions(("d", "z", 4), ("c", "y", 2), ("c", "new", 3), ("c", "x", 1))
+TARGETS = interactions(("c", "z", 9), ("c", "x", 9), ("c", "other", 9), ("d", "y", 9))
+
+
+def test_held_out_users_are_known_and_not_trained_on():
+    data = encode(Split(TRAIN, EMPTY, TARGETS, HISTORY))
+    without = encode(Split(TRAIN, EMPTY, EMPTY))
+    assert data.users.ids.tolist() == ["b", "a", "d", "c"]
+    assert data.num_train_users == without.num_train_users == 2
+    # The catalogue, too, is of the training set.
+    assert data.items.ids.tolist() == without.items.ids.tolist()
+    for name in ("train_users", "train_items"):
+        np.testing.assert_array_equal(getattr(data, name), getattr(without, name))
+    assert data.history_users.tolist() == [2, 3, 3]
+    assert data.items.decode(data.history_items).tolist() == ["z", "x", "y"]
+    assert data.row_starts.tolist() == [0, 3, 5, 6, 8]
+    x, y, z = data.items.encode(["x", "y", "z"])
+    assert data.train.toarray().tolist() == [[1, 1, 1], [1, 1, 0], [0, 0, 0], [0, 0, 0]]
+    known = [{x, y, z}, {x, y}, {z}, {x, y}]
+    assert [set(np.flatnonzero(row)) for row in data.known.toarray()] == known
+    np.testing.assert_array_equal(data.histories(3)[:2], without.histories(3))
+    assert data.queries(3)["history"][2:].tolist() == [[-1, -1, z], [-1, x, y]]
+    # An item of the history is none to be found, one of no catalogue is a miss.
+    assert np.argwhere(data.test.matrix.toarray()).tolist() == sorted([[2, y], [3, z]])
+    assert data.test.counts.tolist() == [0, 0, 1, 2]
+    expected = {"users": 4, "train_interactions": 5, "held_out_users": 2}
+    expected |= {"history_interactions": 4, "history_unseen_items": 1}
+    expected |= {"test_repeated": 1, "test_unseen_items": 1, "test_unknown_users": 0}
+    assert expected.items() <= data.counts.items()
+
+
+def test_a_user_of_whose_history_nothing_is_in_the_catalogue():
+    history = interactions(("c", "new", 1))
+    data = encode(Split(TRAIN, EMPTY, interactions(("c", "z", 2)), history))
+    assert data.queries(2)["history"][2].tolist() == [-1, -1]
+    assert data.test.counts.tolist() == [0, 0, 1]
+
+
+def test_a_history_of_a_user_who_is_trained_on():
+    with pytest.raises(ValueError, match=r"users who are not in `split.train`. Received: 'a' in"):
+        encode(Split(TRAIN, EMPTY, EMPTY, interactions(("c", "x", 1), ("a", "z", 1))))
+
+
+def test_an_item_of_no_catalogue_is_not_taken_for_one_of_it():
+    """Not for the last item of the user before, whose place is the one before their first."""
+    train = interactions(("b", "x", 1), ("a", "x", 1), ("a", "y", 2))
+    validation, test = interactions(("a", "new", 3)), interactions(("b", "y", 3))
+    data = encode(Split(train, validation, test))
+    assert data.counts["test_repeated"] == 0
+    assert data.test.counts.tolist() == [1, 0]
+
+
 def test_queries_are_what_a_tower_takes():
     data = encode(Split(TRAIN, EMPTY, EMPTY))
     assert data.queries().keys() == {"user"}
@@ -121,6 +173,13 @@ def test_fingerprint_sees_ids_and_order():
     for other in (renamed, later):
         assert encode(Split(other, EMPTY, EMPTY)).fingerprint() != fingerprint
     assert encode(Split(TRAIN, EMPTY, interactions(("a", "z", 0)))).fingerprint() != fingerprint
+
+
+def test_fingerprint_sees_histories():
+    later = HISTORY.assign(time=[4, 0, 3, 1])  # Other users' orders are the same.
+    histories = (HISTORY, later, HISTORY[1:])
+    found = {encode(Split(TRAIN, EMPTY, EMPTY, history)).fingerprint() for history in histories}
+    assert len(found) == 3
 
 
 def test_nothing_to_train_on():

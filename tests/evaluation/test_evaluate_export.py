@@ -152,6 +152,34 @@ def test_a_history_tower_with_and_without_histories(data, tmp_path):
     assert found.metrics["ndcg@10"] != pytest.approx(means["ndcg@10"])
 
 
+@pytest.mark.parametrize("mask", [True, False])
+@pytest.mark.parametrize("search", ["exact", "scann"])
+def test_held_out_users(mask, search, tmp_path):
+    """Each fourth user has a history in place of training interactions."""
+    whole = split("string")
+    user = whole.train["user"].str[1:].astype(int)
+    is_history = user % 4 == 0
+    parts = (
+        whole.train[~is_history],
+        whole.train[:0],
+        whole.test[whole.test["user"].isin(whole.train["user"][is_history])],
+    )
+    data = encode(Split(*parts, whole.train[is_history]))
+    assert len(data.users) - data.num_train_users == (NUM_USERS + 3) // 4
+    model = model_of(data, "history")
+    # By default what is known of them is never returned.
+    seen = None if mask else scipy.sparse.csr_array(data.known.shape)
+    options = {"history_length": LENGTH, "seen": seen, "mask_history": mask, "search": search}
+    export_model(model, data, tmp_path, **options)
+    queries, candidates = model.query_embeddings(data.queries(LENGTH)), model.candidate_embeddings()
+    known = data.known if mask else scipy.sparse.csr_array(data.known.shape)
+    _, means = expected(data, queries, candidates, known, 10)
+    for length in (0, LENGTH):
+        found = evaluate_export(tmp_path, data, history_length=length, top_n=10, batch_size=2)
+        assert (found.users >= data.num_train_users).all()
+        assert found.metrics == pytest.approx(means)
+
+
 def test_the_latest_version_is_asked_or_the_one_named(data, tmp_path):
     first, last = model_of(data), model_of(data)
     last.candidate_tower.set_weights([-x for x in last.candidate_tower.get_weights()])

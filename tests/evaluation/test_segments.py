@@ -129,6 +129,23 @@ def test_training_segments_by_counting():
     assert f"more than {many} training" in segments["head items"].description
 
 
+def test_segments_of_users_who_are_not_trained_on():
+    """By what is known of them; the items by the training set all the same."""
+    train = scipy.sparse.csr_array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]])
+    known = scipy.sparse.csr_array([[1, 1, 0], [1, 0, 0], [1, 1, 0], [0, 0, 1]])
+    num_targets = np.array([0, 0, 1, 1])
+    segments = training_segments(train, num_targets, known=known)
+    assert segments["new users"].users.tolist() == [False, True, False, True]
+    assert segments["new users"].description == "users with at most 1 known interaction"
+    assert segments["old users"].users.tolist() == [True, False, True, False]
+    for name in ("head items", "tail items"):
+        alone = training_segments(train, num_targets)[name]
+        np.testing.assert_array_equal(segments[name].items, alone.items)
+        assert segments[name].description == alone.description
+    with pytest.raises(TypeError, match="`known` must be a scipy"):
+        training_segments(train, num_targets, known=known.toarray())
+
+
 def test_training_segments_of_other_shares():
     train = scipy.sparse.csr_array(np.tril(np.ones((10, 10))))
     segments = training_segments(train, np.ones(10, int), new_users=0.5, head_items=0.5)

@@ -14,6 +14,8 @@ from tfrs_croloss.serving import export_model
 
 ROWS = [f"u{user},i{item},{time}" for time, item in enumerate(range(10)) for user in range(8)]
 
+USERS = ["--split", "users", "--tower", "history"]
+
 
 @pytest.fixture
 def train(tmp_path, capsys):
@@ -73,6 +75,17 @@ def csv(*rows, header="user,item,time"):
         (csv(*ROWS), ["--top_n", "[0]"], "--top_n must be positive"),
         (csv(*ROWS), ["--validation_share", "0"], "--validation_share must be between 0 and 1"),
         (csv(*ROWS), ["--test_share", "0.95"], "shares that leave a training set"),
+        (csv(*ROWS), ["--split", "users"], "--tower must be history for --split users"),
+        (csv(*ROWS), [*USERS, "--history_share", "1"], "--history_share must be between 0 and 1"),
+        (csv(*ROWS), [*USERS, "--test", "in.csv"], "--split users takes the test users from the"),
+        (
+            csv(*ROWS),
+            [*USERS, "--validation_share", "0.01"],
+            "no validation interactions are left: expected more users with two interactions, or a "
+            "larger --validation_share",
+        ),
+        (csv(*ROWS), [*USERS, "--test_share", "0.95"], "shares that leave a training set"),
+        (csv("a,i,1", "a,j,1", "b,i,1", "b,j,1"), USERS, "no validation interactions are left"),
         (csv(*ROWS), ["--name", "a/b"], "--name must be the name of a folder"),
         (csv(*ROWS), ["--alpha", "-1"], "`alpha` must be a non-negative number"),
         (csv(*ROWS), ["--alpha", "2", "--for_top_n", "2"], "--alpha and --for_top_n exclude"),

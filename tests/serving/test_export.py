@@ -244,6 +244,28 @@ def test_embeddings_and_histories_of_no_known_user(data, tmp_path):
     np.testing.assert_array_equal(empty["item_ids"], ids)
 
 
+def test_a_history_that_may_come_back(data, tmp_path):
+    model = model_of(data, "history")
+    nothing = scipy.sparse.csr_array(data.train.shape)
+    options = {"history_length": LENGTH, "seen": nothing, "mask_history": False}
+    export_model(model, data, tmp_path / "model", k=K, **options)
+    positions = np.array([[11, 500, 77], [3, 9, 12]])
+    history, users = data.items.decode(positions).tolist(), data.users.ids[:2].tolist()
+    own = [row[0] for row in history]
+    answers = ask(
+        tmp_path / "model",
+        {"signature": "by_history", "history": history},
+        {"user_ids": users, "history": history},
+        {"user_ids": users, "history": history, "exclude": [[item] for item in own]},
+    )
+    queries = model.query_embeddings({"history": positions})
+    first = scipy.sparse.csr_array(np.eye(len(data.items))[positions[:, 0]])
+    for answer, excluded in zip(answers, (nothing[:2], nothing[:2], first), strict=True):
+        ids, scores = exact(data, model, queries, excluded)
+        np.testing.assert_array_equal(answer["item_ids"], ids)
+        np.testing.assert_allclose(answer["scores"], scores, rtol=1e-4)
+
+
 @pytest.mark.parametrize("search", ["exact", "scann"])
 def test_what_makes_no_sense_has_an_answer_or_an_error(data, tmp_path, search):
     """All in one process, which lives on."""

@@ -23,6 +23,11 @@ def training_batches(
     parts, one a replica, whose sizes differ by one at most; a batch smaller than `num_replicas`
     leaves some of them empty.
 
+    With histories, an epoch has each interaction with one before it once, to be told from the items
+    before it. The authors of CROLoss (Tang et al., arXiv 2208.02971; `data_iterator.py`) draw for
+    each batch users instead, each with one interaction that has at least four before it: there all
+    users count alike, here all interactions do.
+
     Args:
         data: `RetrievalData`.
         batch_size: Interactions a batch, all replicas together. The last batch of an epoch has
@@ -80,7 +85,7 @@ def training_batches(
         )
     num_rows, num_batches = len(rows), -(-len(rows) // batch_size)
     first_epoch, first_step = first_epoch + first_step // num_batches, first_step % num_batches
-    lengths = np.diff(data.row_starts).astype(np.int32)
+    lengths = np.diff(data.row_starts[: data.num_train_users + 1]).astype(np.int32)
     longest = lengths.max()
     users, items, starts, rows, lengths = map(tf.constant, (users, items, starts, rows, lengths))
 

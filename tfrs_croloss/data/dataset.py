@@ -1,7 +1,7 @@
 """A split, encoded: what training, evaluation and serving work on."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -32,7 +32,8 @@ class RetrievalData:
     """Interactions in positions, users and items counted from 0.
 
     Attributes:
-        users: Users of the training set.
+        users: Users of the training set, and after them those who are held out: not trained on,
+            but known by a history.
         items: Items of the training set: the catalogue that is retrieved from.
         train_users: `[num_train]` positions of users, in ascending order.
         train_items: `[num_train]` positions of items; within a user in time, where there is one,
@@ -40,6 +41,9 @@ class RetrievalData:
         validation: `Targets`.
         test: `Targets`.
         counts: What was left out or can't be hit, by name, for the reader of the results.
+        history_users: `[num_history]` positions of held-out users, in ascending order: all of them
+            come after those of `train_users`.
+        history_items: `[num_history]` positions of their items, in the order of `train_items`.
     """
 
     users: Vocabulary
@@ -49,6 +53,13 @@ class RetrievalData:
     validation: Targets
     test: Targets
     counts: dict
+    history_users: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    history_items: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def num_train_users(self):
+        """The number of users who are trained on: the first of `users`."""
+        return int(self.train_users[-1]) + 1
 
     @cached_property
     def train(self):
@@ -56,15 +67,32 @@ class RetrievalData:
         return _matrix(self.train_users, self.train_items, len(self.users), len(self.items))
 
     @cached_property
+    def known(self):
+        """What is known of each user, as `train`: the training set and the histories."""
+        return _matrix(self._known_users, self._known_items, len(self.users), len(self.items))
+
+    @cached_property
     def row_starts(self):
-        """`[num_users + 1]`: user u's training rows are `row_starts[u]` to `row_starts[u+1]`."""
-        return np.searchsorted(self.train_users, np.arange(len(self.users) + 1))
+        """`[num_users + 1]`: user u's rows are `row_starts[u]` to `row_starts[u+1]`.
+
+        Rows are counted over the training set, and on over the histories.
+        """
+        return np.searchsorted(self._known_users, np.arange(len(self.users) + 1))
+
+    # A user has rows in one of the two, and held-out users come last: so these are in order, too.
+    @cached_property
+    def _known_users(self):
+        return np.append(self.train_users, self.history_users)
+
+    @cached_property
+    def _known_items(self):
+        return np.append(self.train_items, self.history_items)
 
     def histories(self, length):
-        """The last `length` training items of each user, `[num_users, length]`, padded with -1."""
+        """The last `length` known items of each user, `[num_users, length]`, padded with -1."""
         places = self.row_starts[1:, None] - length + np.arange(length)
         return np.where(
-            places >= self.row_starts[:-1, None], self.train_items[np.maximum(places, 0)], -1
+            places >= self.row_starts[:-1, None], self._known_items[np.maximum(places, 0)], -1
         )
 
     def queries(self, history_length=0):
@@ -74,7 +102,7 @@ class RetrievalData:
             history_length: Items of a history; 0 for none.
 
         Returns:
-            A dict of `user` `[num_users]` and, with a history, the last training items of each
+            A dict of `user` `[num_users]` and, with a history, the last known items of each
             user as `history` `[num_users, history_length]`; int32.
         """
         features = {"user": np.arange(len(self.users), dtype=np.int32)}
@@ -83,13 +111,14 @@ class RetrievalData:
         return features
 
     def fingerprint(self):
-        """A digest of users, items and all three sets: equal ones mean the same data."""
+        """A digest of users, items and all interactions: equal ones mean the same data."""
         digest = hashlib.sha256()
         for part in (self.users.ids, self.items.ids):
             digest.update("\n".join(map(str, part)).encode())
         parts = [self.train_users, self.train_items]
         for targets in (self.validation, self.test):
             parts += [targets.matrix.indptr, targets.matrix.indices, targets.counts]
+        parts += [self.history_users, self.history_items]
         for part in parts:
             digest.update(np.ascontiguousarray(part, "<i8").tobytes())
         return digest.hexdigest()
@@ -99,9 +128,10 @@ def encode(split, more_items=()):
     """Encodes a `Split` as `RetrievalData`.
 
     The catalogue is the items of the training set. Held-out items that are not in it stay as
-    misses. Held-out interactions of users who are not in the training set are left out, and so are
-    those that repeat an interaction of the training set or, in the test, of the validation set.
-    `counts` says how many of each there were.
+    misses, items of a history that are not are left out of it. Held-out interactions of users who
+    are neither in the training set nor in the histories are left out, and so are those that repeat
+    an interaction of either or, in the test, of the validation set. `counts` says how many of each
+    there were.
 
     Args:
         split: A `Split` of interactions.
@@ -113,6 +143,7 @@ def encode(split, more_items=()):
 
     Raises:
         DataError: If there is nothing to train on.
+        ValueError: If a user has both training interactions and a history.
 
     Example:
     >>> import pandas as pd
@@ -128,28 +159,49 @@ def encode(split, more_items=()):
     """
     if split.train.empty:
         raise DataError("training set", "no interactions are left to train on")
-    users = Vocabulary.of(split.train["user"])
+    users = Vocabulary.of([*split.train["user"], *split.history["user"]])
     items = Vocabulary.of([*split.train["item"], *more_items])
-    train = _positions(split.train, users, items)
-    if "time" in split.train:
-        train = train.assign(time=split.train["time"].to_numpy())
-        train = train.sort_values(["user", "time"], kind="stable")
-    else:
-        train = train.sort_values("user", kind="stable")
-    known = _keys(train, items)
+    train, history = (_ordered(part, users, items) for part in (split.train, split.history))
+    in_both = history["user"].isin(train["user"])
+    if in_both.any():
+        raise ValueError(
+            "`split.history` must be of users who are not in `split.train`. Received: "
+            f"{users.decode(history['user'][in_both].iloc[0])!r} in both"
+        )
     counts = {
         "users": len(users),
         "items": len(items),
         "train_interactions": len(train),
     }
+    if len(history):
+        is_unseen = history["item"] < 0
+        counts |= {
+            "held_out_users": history["user"].nunique(),
+            "history_interactions": len(history),
+            "history_unseen_items": int(is_unseen.sum()),
+        }
+        history = history[~is_unseen]
+    known = _keys(pd.concat([train, history]), items)
     targets = {}
     for name in ("validation", "test"):
         targets[name], part_counts = _targets(getattr(split, name), users, items, known)
         known = pd.concat([known, _keys(_positions(getattr(split, name), users, items), items)])
         counts |= {f"{name}_{what}": number for what, number in part_counts.items()}
-    return RetrievalData(
-        users, items, train["user"].to_numpy(), train["item"].to_numpy(), counts=counts, **targets
-    )
+    rows = {
+        f"{name}_{kind}s": part[kind].to_numpy()
+        for name, part in (("train", train), ("history", history))
+        for kind in ("user", "item")
+    }
+    return RetrievalData(users, items, counts=counts, **rows, **targets)
+
+
+def _ordered(frame, users, items):
+    """Positions by user, and within a user in time."""
+    positions = _positions(frame, users, items)
+    if "time" in frame:
+        positions = positions.assign(time=frame["time"].to_numpy())
+        return positions.sort_values(["user", "time"], kind="stable")
+    return positions.sort_values("user", kind="stable")
 
 
 def _positions(frame, users, items):
@@ -157,6 +209,8 @@ def _positions(frame, users, items):
 
 
 def _keys(frame, items):
+    """A number for each pair of a user and an item of the catalogue."""
+    frame = frame[frame["item"] >= 0]
     return frame["user"] * len(items) + frame["item"]
 
 
@@ -165,8 +219,8 @@ def _targets(frame, users, items, known):
     unknown_user = held_out["user"] < 0
     # Items outside the catalogue all have position -1: their ids tell them apart.
     twice = frame.duplicated(["user", "item"]).to_numpy()
-    in_catalogue = held_out["item"] >= 0
-    repeated = ~unknown_user & (twice | (in_catalogue & _keys(held_out, items).isin(known)))
+    is_known = _keys(held_out, items).isin(known).reindex(held_out.index, fill_value=False)
+    repeated = ~unknown_user & (twice | is_known)
     kept = held_out[~unknown_user & ~repeated]
     hittable = kept[kept["item"] >= 0]
     targets = Targets(

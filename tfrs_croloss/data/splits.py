@@ -1,4 +1,4 @@
-"""Splitting each user's interactions into train, validation and test."""
+"""Splitting interactions into train, validation and test: each user's, or by users."""
 
 from typing import NamedTuple
 
@@ -7,14 +7,25 @@ import pandas as pd
 
 # Fewer than this and a user keeps all for training: one to learn from is too few to validate on.
 MIN_TRAIN_FOR_VALIDATION = 3
+# Of a user who is held out: one to ask with and one to find.
+MIN_HELD_OUT = 2
 
 
 class Split(NamedTuple):
-    """Three frames of interactions, their rows in the order they came in."""
+    """Frames of interactions, their rows in the order they came in.
+
+    Attributes:
+        train: What is trained on.
+        validation: What is to be found in the validation.
+        test: What is to be found in the test.
+        history: What is known, and not trained on, of users who are held out: users without any
+            interaction in `train`. Empty where no user is.
+    """
 
     train: pd.DataFrame
     validation: pd.DataFrame
     test: pd.DataFrame
+    history: pd.DataFrame = pd.DataFrame({"user": [], "item": []}, dtype=str)
 
 
 def split_interactions(frame, by="time", test=0.2, validation=0.1, seed=0):
@@ -42,7 +53,7 @@ def split_interactions(frame, by="time", test=0.2, validation=0.1, seed=0):
     >>> from tfrs_croloss.data import split_interactions
     >>> frame = pd.DataFrame({"user": ["a"] * 10, "item": [str(i) for i in range(10)]})
     >>> [len(part) for part in split_interactions(frame)]
-    [7, 1, 2]
+    [7, 1, 2, 0]
     """
     return _split(frame, by, test, validation, seed, added_in_rounding=0.5)
 
@@ -50,11 +61,7 @@ def split_interactions(frame, by="time", test=0.2, validation=0.1, seed=0):
 def _split(frame, by, test, validation, seed, added_in_rounding):
     if by not in ("time", "random", "last"):
         raise ValueError(f"`by` must be 'time', 'random' or 'last'. Received: {by!r}")
-    if not (0 <= test and 0 <= validation and test + validation < 1):
-        raise ValueError(
-            "`test` and `validation` must be shares that leave a training set. Received: "
-            f"test={test}, validation={validation}"
-        )
+    _check_shares(test, validation)
     frame = frame.reset_index(drop=True)
     from_end, num_rows = _places_from_end(frame, by, seed)
     if by == "last":
@@ -71,6 +78,65 @@ def _split(frame, by, test, validation, seed, added_in_rounding):
     is_test = from_end < num_test
     is_train = from_end >= num_test + num_validation
     return Split(frame[is_train], frame[~is_train & ~is_test], frame[is_test])
+
+
+def split_users(frame, test=0.1, validation=0.1, history=0.8, seed=0):
+    """Splits the users into train, validation and test: strong generalisation.
+
+    Users of the validation and of the test are held out: nothing of them is trained on. The oldest
+    of a held-out user's interactions are the history that the query tower is asked with, the rest
+    is to be found. Only a tower on histories knows such users.
+
+    This is the protocol of the CROLoss paper (Tang et al., arXiv 2208.02971; authors' code,
+    `data_iterator.py`), whose users are split 80/10/10. There, every item has a place in the
+    catalogue; `encode` makes it of the items that are trained on, and the others stay misses.
+
+    Args:
+        frame: Interactions, as `read_interactions` gives them. Where there is no time the order of
+            the file counts, as it does for ties.
+        test: Share of the users with at least two interactions, rounded half up. Users with one
+            have no history and stay in the training set.
+        validation: Likewise.
+        history: Share of a held-out user's interactions, rounded down, but one at least is history
+            and one is to be found.
+        seed: Of the users' random order.
+
+    Returns:
+        A `Split`. Of the users with at least two interactions one at least is trained on.
+
+    Raises:
+        ValueError: If the shares do not leave a training set, or `history` not both parts.
+
+    Example:
+    >>> import pandas as pd
+    >>> from tfrs_croloss.data import split_users
+    >>> frame = pd.DataFrame({"user": list("abcdefghij") * 5, "item": range(50)})
+    >>> split = split_users(frame, test=0.2)
+    >>> split.train["user"].nunique(), split.test["user"].nunique()
+    (7, 2)
+    >>> [len(part) for part in split]
+    [35, 1, 2, 12]
+    """
+    _check_shares(test, validation)
+    if not 0 < history < 1:
+        raise ValueError(f"`history` must be a share between 0 and 1. Received: history={history}")
+    frame = frame.reset_index(drop=True)
+    user = pd.factorize(frame["user"])[0]
+    can_be_held_out = np.flatnonzero(np.bincount(user) >= MIN_HELD_OUT)
+    order = np.random.default_rng(seed).permutation(can_be_held_out)
+    num_test, num_validation = (int(len(order) * share + 0.5) for share in (test, validation))
+    held_out = order[: max(len(order) - 1, 0)][: num_test + num_validation]
+    is_held_out, is_test = np.isin(user, held_out), np.isin(user, held_out[:num_test])
+    from_end, num_rows = _places_from_end(frame, "time", seed)
+    num_history = np.clip(np.floor(num_rows * history), 1, num_rows - 1)
+    is_history = is_held_out & (num_rows - 1 - from_end < num_history)
+    is_target = is_held_out & ~is_history
+    return Split(
+        frame[~is_held_out],
+        frame[is_target & ~is_test],
+        frame[is_target & is_test],
+        frame[is_history],
+    )
 
 
 def hold_out(frame, by="random", validation=0.1, seed=0):
@@ -97,8 +163,16 @@ def hold_out(frame, by="random", validation=0.1, seed=0):
     >>> [len(part) for part in hold_out(frame, validation=0.3)]
     [7, 3]
     """
-    train, held_out, _ = _split(frame, by, 0, validation, seed, added_in_rounding=0)
-    return train, held_out
+    split = _split(frame, by, 0, validation, seed, added_in_rounding=0)
+    return split.train, split.validation
+
+
+def _check_shares(test, validation):
+    if not (0 <= test and 0 <= validation and test + validation < 1):
+        raise ValueError(
+            "`test` and `validation` must be shares that leave a training set. Received: "
+            f"test={test}, validation={validation}"
+        )
 
 
 def _places_from_end(frame, by, seed):

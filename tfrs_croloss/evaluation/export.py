@@ -26,7 +26,7 @@ def evaluate_export(
     out what it knows they have seen, searches, and gives ids, all in its own graph.
 
     What an approximate search finds depends on the batch, since all of a batch are given the
-    effort of its user who has seen most. Users with as many training interactions are therefore
+    effort of its user who has seen most. Users with as many known interactions are therefore
     asked for together, so that each gets about what a request of its own would; `batch_size=1`
     makes these requests.
 
@@ -39,7 +39,7 @@ def evaluate_export(
             is training and validation items, if those of the validation are to be left out.
         exclude: scipy.sparse matrix, `[num_users, num_items]`. Items to send with each request as
             not to be returned, as a server's clients may: what was seen since the export, say.
-        history_length: int. For a tower on histories, how many of a user's last training items
+        history_length: int. For a tower on histories, how many of a user's last known items
             to send as the `history`, as its clients do. With 0 the history is empty, and a user
             gets the embedding computed at the export.
         top_n: int or sequence of ints. The list lengths N to measure at.
@@ -105,7 +105,7 @@ class _Client:
     def lists(self, users, n):
         """The top n of each user, `[len(users), n]`, -1 where a list has ended."""
         found = np.full((len(users), n), -1, np.int32)
-        order = np.argsort(np.diff(self.data.train.indptr)[users], kind="stable")
+        order = np.argsort(np.diff(self.data.known.indptr)[users], kind="stable")
         for start in range(0, len(users), self.batch_size):
             rows = order[start : start + self.batch_size]
             answer = self._ask(users[rows], n)

@@ -60,7 +60,7 @@ class Segment:
         return num_in if self.users is None else np.where(self.users, num_in, 0)
 
 
-def training_segments(train, num_targets, new_users=0.25, head_items=0.2):
+def training_segments(train, num_targets, new_users=0.25, head_items=0.2, known=None):
     """New against old users and head against tail items, by the training set.
 
     - New users have at most as many training interactions as the first quarter of the evaluated
@@ -78,13 +78,15 @@ def training_segments(train, num_targets, new_users=0.25, head_items=0.2):
         num_targets: int array, `[num_users]`. The number of test items of each user.
         new_users: float in [0, 1]. The share of the users to be new.
         head_items: float in [0, 1]. The share of the items to be head.
+        known: scipy.sparse matrix, `[num_users, num_items]`. Instead of `train`, for the users:
+            what is known of them, where some are not trained on (`data.known`).
 
     Returns:
         dict of the `Segment`s `"new users"`, `"old users"`, `"head items"` and `"tail items"`,
         whose descriptions have the thresholds.
 
     Raises:
-        TypeError: if `train` is not sparse.
+        TypeError: if `train` or `known` is not sparse.
         ValueError: if a share is not within [0, 1], `num_targets` is not one number a user, or no
             user has a test item.
 
@@ -106,16 +108,18 @@ def training_segments(train, num_targets, new_users=0.25, head_items=0.2):
             f"`num_targets` must hold one number a user, shape {train.shape[:1]}, not all 0. "
             f"Received: shape {num_targets.shape}, {np.count_nonzero(num_targets)} not 0."
         )
-    of_user = np.diff(train.indptr)
+    what = "training" if known is None else "known"
+    known = train if known is None else as_membership("known", known, train.shape)
+    of_user = np.diff(known.indptr)
     few = _threshold(of_user[num_targets > 0], new_users)
     of_item = np.bincount(train.indices, minlength=train.shape[1])
     many = _threshold(of_item, 1 - head_items)
     return {
         "new users": Segment(
-            users=of_user <= few, description=f"users with at most {_interactions(few)}"
+            users=of_user <= few, description=f"users with at most {_interactions(few, what)}"
         ),
         "old users": Segment(
-            users=of_user > few, description=f"users with more than {_interactions(few)}"
+            users=of_user > few, description=f"users with more than {_interactions(few, what)}"
         ),
         "head items": Segment(
             items=of_item > many,
@@ -134,5 +138,5 @@ def _threshold(counts, share):
     return int(np.quantile(counts, share, method="inverted_cdf"))
 
 
-def _interactions(count):
-    return f"{count} training interaction{'s' * (count != 1)}"
+def _interactions(count, what="training"):
+    return f"{count} {what} interaction{'s' * (count != 1)}"

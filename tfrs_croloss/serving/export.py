@@ -24,6 +24,7 @@ def export_model(
     query=None,
     version=None,
     target_recall=0.99,
+    mask_history=True,
 ):
     """Writes a SavedModel that answers with the top items, as TensorFlow Serving wants it.
 
@@ -44,7 +45,8 @@ def export_model(
 
     - A known user gets the embedding computed now, and nothing that they have `seen`. One whose
       `history` row holds a known item gets the tower's answer to that history instead, of which
-      the last `history_length` items count; none of the items sent comes back.
+      the last `history_length` items count; none of the items sent comes back, unless
+      `mask_history` is False.
     - An unknown user, and a history without a known item, gets the answer to the mean of all
       users' embeddings: what is liked by most.
     - Where fewer than k items are left, the tail has the id "" or -1 and the score -inf.
@@ -61,13 +63,15 @@ def export_model(
         k: Items to return where a request does not say.
         history_length: Items of a history that the query tower takes; 0 for a tower on users.
         seen: `scipy.sparse` matrix `[num_users, num_items]` of the items never to return to their
-            user; the training items by default.
+            user; by default `data.known`, the training items and those of histories.
         search: `"exact"`, or `"scann"`, whose op must be loaded (`import scann`) with the model.
         query: Features of all users as the query tower takes them, a dict of arrays with a row a
             user; for a tower of your own. By default `data.queries(history_length)`.
         version: A positive integer; one more than the largest there by default. A version that is
             there is replaced, which a server that has loaded it does not notice.
         target_recall: The share of a query's k best that ScaNN is to find.
+        mask_history: Whether the items of a history that a request sends are left out of its
+            answer.
 
     Returns:
         The folder of the SavedModel.
@@ -116,8 +120,8 @@ def export_model(
         index = ExactSearch(candidates)
     else:
         index = ScaNNSearch(candidates, target_recall=target_recall, sample_queries=queries, k=k)
-    seen = data.train if seen is None else seen
-    server = Server(model, data, index, queries, history_length, seen)
+    seen = data.known if seen is None else seen
+    server = Server(model, data, index, queries, history_length, seen, mask_history)
     signatures = server.signatures(min(k, len(data.items)))
     options = tf.saved_model.SaveOptions(
         namespace_whitelist=["Scann"] if search == "scann" else None

@@ -15,12 +15,14 @@ class Server(tf.Module):
         queries: The query embeddings of all users.
         history_length: Items of a history that the query tower takes; 0 for a tower on users.
         seen: `scipy.sparse` matrix `[num_users, num_items]`, never returned to their user.
+        mask_history: Whether items of a history that is sent are not returned either.
     """
 
-    def __init__(self, model, data, search, queries, history_length, seen):
+    def __init__(self, model, data, search, queries, history_length, seen, mask_history=True):
         super().__init__()
         self.search = search
         self.history_length = history_length
+        self.mask_history = mask_history
         # The tower's variables alone: as a Keras model it would want to be saved as one.
         self.embed = lambda query: model.query_tower(query)
         self.variables_of_tower = list(model.query_tower.variables) if history_length else []
@@ -92,12 +94,14 @@ class Server(tf.Module):
         """Likewise, and for the histories of those who come with one."""
         user = self.users.lookup(user_ids)
         known = _row_for_each(self._known(history), user)
-        return self._answer(self._embedded(user, known), k, exclude, self._seen(user), known)
+        never = (self._seen(user), known) if self.mask_history else (self._seen(user),)
+        return self._answer(self._embedded(user, known), k, exclude, *never)
 
     def of_histories(self, history, k, exclude):
         """The items for histories, whosever they are."""
         user, known = tf.repeat(self.num_users, tf.shape(history)[0]), self._known(history)
-        return self._answer(self._embedded(user, known), k, exclude, known)
+        never = (known,) if self.mask_history else ()
+        return self._answer(self._embedded(user, known), k, exclude, *never)
 
     def of_embeddings(self, queries, k, exclude):
         """The items for embeddings of the query tower, wherever they were computed."""
@@ -108,7 +112,7 @@ class Server(tf.Module):
         # As in training: the last ones, oldest first, padded in front.
         length = self.history_length
         last = known[:, ::-1].to_tensor(-1, shape=[None, length])[:, ::-1]
-        # The tower knows the users of the training set alone.
+        # The tower knows the users of the data alone.
         live = self.embed({"user": tf.minimum(user, self.num_users - 1), "history": last})
         has_history = (known.row_lengths() > 0)[:, tf.newaxis]
         return tf.where(has_history, live, tf.gather(self.queries, user))
