@@ -85,7 +85,7 @@ def load_data(config):
         split = Split(train, validation, test)
     data = encode(split)
     data.counts.update({f"dropped_{reason}": number for reason, number in dropped.items()})
-    for part in ("validation", "test"):
+    for part in ("validation", "test") if config.validates else ("test",):
         if not getattr(data, part).counts.any():
             if config.split == "users":
                 expected = f"more users with two interactions, or a larger --{part}_share"

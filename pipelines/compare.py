@@ -75,8 +75,9 @@ def write_results(comparison, results, data=None):
     tests = {name: of["significance"] for name, of in losses.items() if "significance" in of}
     plot_recall(test, folder / "recall.png", results["baseline"], tests)
     runs = {name: comparison.complete_runs(name) for name in losses}
-    histories = {name: [run.history() for run in of] for name, of in runs.items()}
-    plot_training(histories, results["select"], folder / "training.png")
+    if comparison.all_configs[0].validates:
+        histories = {name: [run.history() for run in of] for name, of in runs.items()}
+        plot_training(histories, results["select"], folder / "training.png")
     groups = comparison.alpha_groups(losses)
     if groups:
         plot_alpha(groups, test, folder / "alpha.png", results["baseline"])

@@ -40,8 +40,8 @@ def _text(results):
     )
     parts = [
         f"```bash\n{results['command']}\n```",
-        f"Test set, mean ± deviation over {len(seeds)} seed{'s' * (len(seeds) > 1)}; epochs chosen "
-        f"by {results['select']} on validation; {machine}.",
+        f"Test set, mean ± deviation over {len(seeds)} seed{'s' * (len(seeds) > 1)}; "
+        f"{_chosen_by(results)}; {machine}.",
         _table([*head, "its own options"], rows),
         f"{STAR}: differs from {results['baseline']} at 5 % (paired bootstrap over users of the "
         "difference averaged over seeds; each metric on its own, without a correction for their "
@@ -52,6 +52,12 @@ def _text(results):
     if results["failures"]:
         parts.append("Failed:\n\n" + _list(results["failures"]))
     return "\n\n".join(parts) + "\n"
+
+
+def _chosen_by(results):
+    if any(of["validation"] for of in results["losses"].values()):
+        return f"epochs chosen by {results['select']} on validation"
+    return "the last epoch, without a validation set"
 
 
 def _cell(of, losses, metric):

@@ -41,7 +41,8 @@ class DataOptions:
         test_share: Share of a user's interactions for the test, unless there is a test file; with
             --split users the share of the users.
         validation_share: Share for validation, of a user's interactions in the training file; with
-            --split users of the users.
+            --split users of the users. 0 for none: the last of --epochs is tested, for a number of
+            epochs that was found before.
         history_share: Share of a held-out user's interactions, the oldest, that are the history;
             the rest is to be found (split users).
         mask_seen: Whether a user's training items, or those of the history, are masked in
@@ -298,10 +299,10 @@ class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
             )
         if not self.top_n or self.top_n[0] < 1:
             raise ValueError(f"--top_n must be positive numbers. Received: {self.top_n}")
-        if not 0 < self.validation_share < 1:
+        if not 0 <= self.validation_share < 1:
             raise ValueError(
-                "--validation_share must be between 0 and 1: the epoch is chosen on validation. "
-                f"Received: {self.validation_share}"
+                "--validation_share must be at least 0 and below 1. Received: "
+                f"{self.validation_share}"
             )
         if not 0 < self.history_share < 1:
             raise ValueError(
@@ -328,6 +329,11 @@ class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
             raise ValueError(
                 f"--select must be one of {', '.join(choices)}. Received: {self.select!r}"
             )
+
+    @property
+    def validates(self):
+        """Whether there is a validation set, which the epoch is chosen on."""
+        return self.validation_share > 0
 
     @property
     def history_length_of_tower(self):

@@ -132,7 +132,7 @@ def _measure(config, data, model, state):
         "loss": config.loss,
         "seed": config.seed,
         "best_epoch": best["epoch"],
-        "validation": {config.select: best[config.select]},
+        "validation": {config.select: best[config.select]} if config.validates else {},
         "data": data.counts,
         "test": {"exact": test.as_dict()},
         **cost,
@@ -288,7 +288,7 @@ class _State:
         """Whether the last epoch is reached, or `patience` validations brought no better one."""
         if self.history and self.history[-1]["epoch"] >= config.epochs:
             return True
-        scores = [row[config.select] for row in self.history]
+        scores = [_score(row, config.select) for row in self.history]
         return bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= config.patience
 
     def save_step(self, loss):
@@ -297,8 +297,8 @@ class _State:
         self._save("last", self.step, keep=1)
 
     def save_epoch(self, row, select):
-        """Takes in a validated epoch."""
-        is_best = all(row[select] > past[select] for past in self.history)
+        """Takes in an epoch that is validated, or saved where nothing is."""
+        is_best = all(_score(row, select) > _score(past, select) for past in self.history)
         row = {**row, "seconds": self._now()}
         self.rows.assign(json.dumps([*self.history, row]))
         if is_best:
@@ -323,7 +323,7 @@ class _State:
 
     def best(self, select):
         """The best epoch's row of the history."""
-        return max(self.history, key=lambda row: row[select])
+        return max(self.history, key=lambda row: _score(row, select))
 
     def _save(self, name, number, keep):
         self.seconds_saved.assign(self._now())
@@ -353,6 +353,11 @@ class _State:
                 f"the checkpoint {path} is damaged or missing ({error}). Remove {self.run.folder} "
                 "and train anew"
             ) from error
+
+
+def _score(row, select):
+    """What an epoch is chosen by; without a validation set the last one is the best."""
+    return row.get(select, row["epoch"])
 
 
 class _Progress(tf_keras.callbacks.Callback):
@@ -387,15 +392,18 @@ class _Progress(tf_keras.callbacks.Callback):
         if done % config.validate_every and done < config.epochs:
             self._save_step()
             return
-        data = self.data
-        seen = _seen_in_validation(config, data)
-        found = _evaluate(config, data, self.model, data.validation, seen, config.top_n)
-        row = {"train_loss": loss, **found.as_dict()}
+        row = {"train_loss": loss}
+        if config.validates:
+            data = self.data
+            seen = _seen_in_validation(config, data)
+            found = _evaluate(config, data, self.model, data.validation, seen, config.top_n)
+            row.update(found.as_dict())
         # The last bits may differ from machine to machine, and all must stop at the same epoch.
         agreed = zip(row.items(), from_chief(self.strategy, list(row.values())), strict=True)
         row = {name: type(own)(number) for (name, own), number in agreed}
         self.state.save_epoch({"epoch": done, **row}, config.select)
-        self.bar.set_postfix({f"validation {config.select}": f"{row[config.select]:.4f}"})
+        if config.validates:
+            self.bar.set_postfix({f"validation {config.select}": f"{row[config.select]:.4f}"})
         self.model.stop_training = self.state.is_finished(config)
 
     def _save_step(self):

@@ -49,6 +49,11 @@ def tune(config, tuning):
             "a trial is trained by one process: --strategy none or mirrored, and no TF_CONFIG. "
             "Several processes run trials side by side, see docs/tuning.md"
         )
+    if not config.validates:
+        raise ValueError(
+            "--validation_share must be positive: trials are compared on validation. Received: "
+            f"{config.validation_share}"
+        )
     space = read_space(tuning.space, config.loss, tuning.fix)
     strategy = build_strategy(config)
     data = load_data(config)

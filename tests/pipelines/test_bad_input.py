@@ -73,7 +73,11 @@ def csv(*rows, header="user,item,time"):
         (csv(*ROWS), ["--dropout", "1"], "--dropout must be at least 0 and below 1. Received: 1.0"),
         (csv(*ROWS), ["--learning_rate", "0"], "--learning_rate must be positive"),
         (csv(*ROWS), ["--top_n", "[0]"], "--top_n must be positive"),
-        (csv(*ROWS), ["--validation_share", "0"], "--validation_share must be between 0 and 1"),
+        (
+            csv(*ROWS),
+            ["--validation_share", "1"],
+            "--validation_share must be at least 0",
+        ),
         (csv(*ROWS), ["--test_share", "0.95"], "shares that leave a training set"),
         (csv(*ROWS), ["--split", "users"], "--tower must be history for --split users"),
         (csv(*ROWS), [*USERS, "--history_share", "1"], "--history_share must be between 0 and 1"),

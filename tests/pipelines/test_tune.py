@@ -176,6 +176,7 @@ def test_all_failing_is_an_error(tune_options, tmp_path, capsys):
         (["--loss", "ccl", "--fix", "[temperature]"], "--fix must name options that"),
         (["--strategy", "multiworker"], "a trial is trained by one process"),
         (["--trials", "0"], "--trials must be positive. Received: 0"),
+        (["--validation_share", "0"], "--validation_share must be positive"),
         (["--search", "hyperband", "--factor", "1"], "--factor must be at least 2. Received: 1"),
         (["--space", "nowhere.yaml"], "nowhere.yaml"),
     ],
