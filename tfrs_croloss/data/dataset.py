@@ -128,9 +128,9 @@ def encode(split, more_items=()):
     """Encodes a `Split` as `RetrievalData`.
 
     The catalogue is the items of the training set. Held-out items that are not in it stay as
-    misses, items of a history that are not are left out of it. Held-out interactions of users who
-    are neither in the training set nor in the histories are left out, and so are those that repeat
-    an interaction of either or, in the test, of the validation set. `counts` says how many of each
+    misses; such items of a history are left out of it. Held-out interactions of users who are in
+    neither the training set nor the histories are left out, and so are those that repeat an
+    interaction of these or, in the test, of the validation set. `counts` says how many of each
     there were.
 
     Args:

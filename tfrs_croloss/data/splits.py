@@ -89,7 +89,8 @@ def split_users(frame, test=0.1, validation=0.1, history=0.8, seed=0):
 
     This is the protocol of the CROLoss paper (Tang et al., arXiv 2208.02971; authors' code,
     `data_iterator.py`), whose users are split 80/10/10. There, every item has a place in the
-    catalogue; `encode` makes it of the items that are trained on, and the others stay misses.
+    catalogue, and a user may have an item twice; `encode` makes the catalogue of the items that are
+    trained on, where the others stay misses, and `clean` leaves the first of each.
 
     Args:
         frame: Interactions, as `read_interactions` gives them. Where there is no time the order of
