@@ -15,6 +15,11 @@ from tfrs_croloss.losses import PowerLaw
 
 def build_loss(config, num_items):
     """The `RetrievalLoss` that `config` names, with its temperature but for the softmax's."""
+    if config.for_top_n is not None and config.for_top_n > num_items:
+        raise ValueError(
+            f"--for_top_n must be at most the {num_items} items of the catalogue. Received: "
+            f"{config.for_top_n}"
+        )
     return LOSSES[config.loss](config, num_items)
 
 

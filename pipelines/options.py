@@ -92,7 +92,8 @@ class LossOptions:
         positive_temperature: Divides the positive's score; by default as --temperature (bsl).
         weight_temperature: Temperature of the weight of a positive (slk).
         refresh_thresholds: Epochs after which the ends of the users' top K are searched for again
-            (slk, talos).
+            (slk, talos). With --tower history that is the end of a user's list after the whole
+            history, for each of the shorter ones, too.
     """
 
     loss: Literal[

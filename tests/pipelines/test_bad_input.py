@@ -93,6 +93,7 @@ def csv(*rows, header="user,item,time"):
         (csv(*ROWS), ["--name", "a/b"], "--name must be the name of a folder"),
         (csv(*ROWS), ["--alpha", "-1"], "`alpha` must be a non-negative number"),
         (csv(*ROWS), ["--alpha", "2", "--for_top_n", "2"], "--alpha and --for_top_n exclude"),
+        (csv(*ROWS), ["--for_top_n", "99"], "--for_top_n must be at most the 7 items"),
         (csv(*ROWS), ["--for_top_n", "1"], "`n` must be more than 1"),
         (csv(*ROWS), ["--weigh", "true", "--memory", "8"], "--weigh and --memory exclude"),
         (csv(*ROWS), ["--memory", "-1"], "--memory must not be negative"),
@@ -103,7 +104,7 @@ def csv(*rows, header="user,item,time"):
         (csv(*ROWS), ["--loss", "mml", "--score", "dot"], "--score must be cosine for --loss mml"),
         (csv(*ROWS), ["--loss", "slk"], "--for_top_n must be given for --loss slk"),
         (csv(*ROWS), ["--loss", "talos", "--for_top_n", "0"], "--for_top_n must be given for"),
-        (csv(*ROWS), ["--loss", "slk", "--for_top_n", "99"], "at most the model's 7 items"),
+        (csv(*ROWS), ["--loss", "slk", "--for_top_n", "99"], "--for_top_n must be at most the 7"),
         (csv(*ROWS), ["--refresh_thresholds", "0"], "--refresh_thresholds must be positive"),
         (
             csv(*ROWS),
