@@ -60,6 +60,13 @@ EXTRAS = {
     ],
     # Peers in benchmarks/index.py, not in the lock: `pip install -e ".[benchmarks]"`.
     "benchmarks": ["faiss-cpu", "usearch"],
+    # The site. Zensical is what the makers of Material for MkDocs keep up in its place;
+    # mkdocstrings reads docstrings, as Markdown, and imports nothing.
+    "docs": [
+        "latex2mathml>=3.81,<4",
+        "mkdocstrings-python>=2,<3",
+        "zensical>=0.0.73,<0.1",
+    ],
     "dev": [
         "build",
         "keras-rs>=0.4,<0.5",  # a peer in benchmarks/loss.py

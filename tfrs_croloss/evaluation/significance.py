@@ -33,8 +33,8 @@ def paired_bootstrap(differences, num_resamples=10_000, seed=0):
     Users are drawn with replacement, as many as there are, and the mean of their differences is
     taken; `num_resamples` times. The interval is that of the percentiles, and p inverts it:
 
-    ```
-    p = min(1, 2 · min(1 + #{mean* ≤ 0}, 1 + #{mean* ≥ 0}) / (num_resamples + 1))
+    ```math
+    p = min(1, 2 · min(1 + #(mean* ≤ 0), 1 + #(mean* ≥ 0)) / (num_resamples + 1))
     ```
 
     where:

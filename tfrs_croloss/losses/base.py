@@ -54,8 +54,8 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
 
     For a row with positive score s⁺ and unmasked negative scores s_j, j = 1..n, of weight v_j:
 
-    ```
-    S = Σ_j v_j · φ(x_j),   φ and x_j from compare(s_j, row)        L = aggregate(S, row)
+    ```math
+    S = Σ_j v_j · φ(x_j),    φ, x_j = compare(s_j, row),    L = aggregate(S, row)
     ```
 
     where `row` has s⁺, n, Σ_j v_j and what else is known of the row. A subclass gives these two

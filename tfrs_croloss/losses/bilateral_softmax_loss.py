@@ -11,7 +11,7 @@ from tfrs_croloss.losses.sampled_softmax_loss import SampledSoftmaxLoss
 class BilateralSoftmaxLoss(SampledSoftmaxLoss):
     """Bilateral Softmax Loss (BSL): the sampled softmax with two temperatures.
 
-    ```
+    ```math
     L = -s⁺/τ₁ + (τ₂/τ₁) · ln Σ_j v_j · e^(s_j/τ₂)
     ```
 

@@ -20,10 +20,10 @@ class CROLoss(RetrievalLoss):
     Recall@N asks whether the positive's rank is within N. CROLoss estimates that rank from the
     row's negatives, and weighs it by which N matter:
 
-    ```
+    ```math
     x_j = (s_j - s⁺) / temperature
-    r   = 1 + R · Σ_j φ(x_j)                           R = N / M
-    L   = W_α(r) = ln(N+1) · (r^(1-α) - 1) / ((N+1)^(1-α) - 1),    ln r for α = 1
+    r = 1 + R · Σ_j φ(x_j),    R = N / M
+    L = W_α(r) = ln(N+1) · (r^(1-α) - 1) / ((N+1)^(1-α) - 1),    ln r  for  α = 1
     ```
 
     where:
@@ -36,8 +36,8 @@ class CROLoss(RetrievalLoss):
     With `lambda_kernel` φ₁ the rank is estimated by φ₁ and the direction taken from φ (the
     paper's Lambda method). The value reported is W_α(1 + R·Σφ₁), the gradient
 
-    ```
-    w_α(1 + R · Σ_j φ₁(x_j)) · R · Σ_j φ'(x_j) · ∂x_j                  w_α = W_α'
+    ```math
+    w_α(1 + R · Σ_j φ₁(x_j)) · R · Σ_j φ'(x_j) · ∂x_j,    w_α = W_α'
     ```
 
     With `positive_weight` p the positive is pulled p times as hard as its negatives together are
@@ -50,7 +50,7 @@ class CROLoss(RetrievalLoss):
     **Sampled candidates.** Negatives that were drawn with probabilities p_j (popularity,
     log-uniform, in-batch mixed with uniform) stand for 1/(M·p_j) items each:
 
-    ```
+    ```math
     r = 1 + Σ_j v_j · φ(x_j),    v_j = 1 / (M · p_j),    E[r] = 1 + Σ_items φ(x)
     ```
 

@@ -87,7 +87,7 @@ def _sigmoid_slope(x):
 def _log_of_one_plus(z):
     """ln(1 + z) for z in [0, 1], to the last digit but one, where XLA's own logarithms are slow.
 
-    ```
+    ```math
     ln(1 + z) = 2 artanh(t) = 2t · (1 + t²/3 + t⁴/5 + …),   t = z / (2 + z) ≤ 1/3
     ```
     """

@@ -15,7 +15,7 @@ from tfrs_croloss.losses.registration import register
 class MultiMarginLoss(RetrievalLoss):
     """Multi-Margin Loss: harder negatives push more, easier ones still push.
 
-    ```
+    ```math
     L = w_p · max(0, 1 - s⁺) + w_n · mean_j Σ_k w_k · max(0, s_j - m_k)
     ```
 
@@ -104,7 +104,7 @@ class MultiMarginLoss(RetrievalLoss):
         `negative_weight` is set so that, on these very scores, the negatives of a row together
         push `push` times as much as the positive pulls:
 
-        ```
+        ```math
         w_n = push · w_p / Σ_k w_k · (1 - quantile_k)
         ```
 
@@ -191,7 +191,7 @@ class MultiMarginLoss(RetrievalLoss):
 class CosineContrastiveLoss(MultiMarginLoss):
     """Cosine contrastive loss: the multi-margin loss with one margin.
 
-    ```
+    ```math
     L = max(0, 1 - s⁺) + w · mean_j max(0, s_j - m)
     ```
 

@@ -12,7 +12,7 @@ ACTIVATIONS = {"tanh": TanhPower, "relu": ReluPower, "atan": AtanPower}
 class PairwiseSoftmaxLoss(SampledSoftmaxLoss):
     """Pairwise Softmax Loss (PSL): a surrogate nearer to the step than the softmax's e^x.
 
-    ```
+    ```math
     L = ln Σ_j v_j · σ(x_j)^(1/robust_temperature),    x_j = (s_j - s⁺) / temperature
     ```
 

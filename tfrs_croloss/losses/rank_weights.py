@@ -66,9 +66,9 @@ class RankWeight(abc.ABC):
 class PowerLaw(RankWeight):
     """The density n^-α, the paper's.
 
-    ```
+    ```math
     α ≠ 1:  W(r) = ln(N+1) · (r^(1-α) - 1) / ((N+1)^(1-α) - 1)
-            w(r) = (1-α) · ln(N+1) · r^-α / ((N+1)^(1-α) - 1)
+    α ≠ 1:  w(r) = (1-α) · ln(N+1) · r^(-α) / ((N+1)^(1-α) - 1)
     α = 1:  W(r) = ln r,    w(r) = 1/r
     ```
 
@@ -152,7 +152,7 @@ class PowerLaw(RankWeight):
 class LogNormal(RankWeight):
     """A bell over ln n, centred on the N one serves.
 
-    ```
+    ```math
     W(r) = ln(N+1) · (Φ(z(r)) - Φ(z(1))) / (Φ(z(N+1)) - Φ(z(1))),    z(r) = (ln r - ln n) / spread
     ```
 
@@ -207,8 +207,8 @@ class LogNormal(RankWeight):
 class Gamma(RankWeight):
     """A gamma density on the rank's percentage of the catalogue, from the authors' code.
 
-    ```
-    q = 100 · r / (N+1)          density of q ∝ q^(concentration - 1) · e^(-rate · q)
+    ```math
+    q = 100 · r / (N+1),    density  of  q ∝ q^(concentration - 1) · e^(-rate · q)
     ```
 
     The authors take the percentage of the hard rank: `CROLoss(rank_weight="gamma",
@@ -270,8 +270,8 @@ class Gamma(RankWeight):
 class ExponentialDecay(Gamma):
     """An exponential density on the rank's percentage of the catalogue, from the authors' code.
 
-    ```
-    q = 100 · r / (N+1)          density of q ∝ e^(-rate · q)
+    ```math
+    q = 100 · r / (N+1),    density  of  q ∝ e^(-rate · q)
     ```
 
     Args:

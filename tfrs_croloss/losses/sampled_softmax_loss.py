@@ -11,7 +11,7 @@ from tfrs_croloss.losses.registration import register
 class SampledSoftmaxLoss(RetrievalLoss):
     """Sampled softmax (SL, SSM): the softmax cross-entropy without the positive's own term.
 
-    ```
+    ```math
     L = ln Σ_j v_j · e^(x_j),    x_j = (s_j - s⁺) / temperature
     ```
 

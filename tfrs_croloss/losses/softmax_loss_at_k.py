@@ -12,7 +12,7 @@ from tfrs_croloss.losses.sampled_softmax_loss import SampledSoftmaxLoss
 class SoftmaxLossAtK(SampledSoftmaxLoss):
     """SL@K: a softmax loss for NDCG@K, which positives in or near the top K count in.
 
-    ```
+    ```math
     L = σ((s⁺ - β)/τ_w) · ln Σ_j v_j · e^(x_j),    x_j = (s_j - s⁺) / temperature
     ```
 

@@ -12,7 +12,7 @@ from tfrs_croloss.losses.surrogates import LogisticPower
 class TalosLoss(SampledSoftmaxLoss):
     """Talos: a loss for Recall@K that compares all scores with the end of the query's top K.
 
-    ```
+    ```math
     L = ln Σ_j v_j · σ(s_j - β)^(1/temperature) - ln σ(s⁺ - β)^(1/temperature)
     ```
 

@@ -3,7 +3,7 @@
 A row's candidates come from one or more parts. Part s brings M_s items, item j with probability
 p_s(j), so j stands among them E_j = Σ_s M_s·p_s(j) times on average, and for any φ
 
-```
+```math
 E[Σ_candidates v_j · φ(x_j)] = Σ_items E_j · v_j · φ(x_j) = Σ_items φ(x_j),    v_j = 1 / E_j
 ```
 

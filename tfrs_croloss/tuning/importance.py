@@ -31,7 +31,7 @@ def importances(values, objectives, budgets=None):
     numbers, by the lower, middle and upper third of them, so that a best value in the middle is
     seen. With H of the test, k groups and n trials,
 
-    ```
+    ```math
     share = max(0, (H - k + 1) / (n - k))
     ```
 
