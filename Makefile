@@ -73,8 +73,9 @@ results-%: docs/results/%.yaml install ## The table of docs/results/%.yaml: make
 serve: $(SERVING)/.locked ## Serve MODEL=runs/demo/export over HTTP, on port 8501
 	$(SERVING)/bin/python -m pipelines.serve --model $(MODEL) $(ARGS)
 
-test: install ## Check the code with ruff, then run the tests
+test: install ## Check the code with ruff and mypy, then run the tests
 	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy --no-error-summary
 	$(BIN)/python $(PYTEST) $(ARGS)
 
 test-backends: $(BACKENDS)/.locked ## Run the tests of the losses on JAX and on PyTorch
@@ -85,9 +86,10 @@ test-backends: $(BACKENDS)/.locked ## Run the tests of the losses on JAX and on 
 test-serving: install $(SERVING)/.locked ## Run the tests of the HTTP service
 	$(BIN)/python $(PYTEST) tests/service $(ARGS)
 
-lint: install ## Check the code and its formatting with ruff
+lint: install ## Check the code, its formatting and its types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: install ## Format the code and apply ruff's safe fixes
 	$(BIN)/ruff check --fix --exit-zero .
@@ -117,5 +119,5 @@ lock: $(VENV)/.locked ## Resolve the dependencies in setup.py into the three loc
 	compile requirements-serving.lock --extra serving
 
 clean: ## Remove .venv, caches, builds and runs
-	rm -rf $(VENV) $(BACKENDS) $(SERVING) build dist *.egg-info runs .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BACKENDS) $(SERVING) build dist *.egg-info runs .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

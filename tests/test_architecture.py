@@ -23,7 +23,7 @@ FOREIGN = {  # beside what is above: what a folder must not know
     "serving": {"tfrs_croloss.tuning"},
     "tuning": {"tfrs_croloss.serving", "tensorflow", "tensorflow_recommenders"},
 }
-BASE = {"_extras", "_files", "_machine"}
+BASE = {"_extras", "_files", "_machine", "_typing"}
 
 
 def imports(path):

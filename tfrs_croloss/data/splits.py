@@ -17,7 +17,9 @@ class Split(NamedTuple):
     test: pd.DataFrame
 
 
-def split_interactions(frame, by="time", test=0.2, validation=0.1, seed=0):
+def split_interactions(
+    frame: pd.DataFrame, by: str = "time", test: float = 0.2, validation: float = 0.1, seed: int = 0
+) -> Split:
     """Splits each user's interactions into train, validation and test.
 
     Args:
@@ -73,7 +75,7 @@ def _split(frame, by, test, validation, seed, added_in_rounding):
     return Split(frame[is_train], frame[~is_train & ~is_test], frame[is_test])
 
 
-def hold_out(frame, by="random", validation=0.1, seed=0):
+def hold_out(frame: pd.DataFrame, by: str = "random", validation: float = 0.1, seed: int = 0):
     """Splits a training file into train and validation, where the test is a file of its own.
 
     Args:

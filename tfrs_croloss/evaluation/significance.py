@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from tfrs_croloss._typing import Array
 from tfrs_croloss.index.validation import positive_int
 
 # Draws held at once, which bounds the memory.
@@ -27,7 +28,9 @@ class PairedBootstrap:
     p: np.ndarray
 
 
-def paired_bootstrap(differences, num_resamples=10_000, seed=0):
+def paired_bootstrap(
+    differences: Array, num_resamples: int = 10_000, seed: int = 0
+) -> PairedBootstrap:
     """Tests a mean difference between two models over the same users.
 
     Users are drawn with replacement, as many as there are, and the mean of their differences is
