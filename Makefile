@@ -24,13 +24,13 @@ BIN := $(VENV)/bin
 BACKENDS := .venv-backends
 # KServe too: it wants pandas 2.
 SERVING := .venv-serving
-EXTRAS := tfrs scann pipelines demo tune dev
+EXTRAS := tfrs scann pipelines demo tune docs dev
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 # What pip says about its own updates is noise here.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo serve test test-backends test-serving lint format lock clean
+.PHONY: help install demo serve test test-backends test-serving lint format docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -73,8 +73,9 @@ results-%: docs/results/%.yaml install ## The table of docs/results/%.yaml: make
 serve: $(SERVING)/.locked ## Serve MODEL=runs/demo/export over HTTP, on port 8501
 	$(SERVING)/bin/python -m pipelines.serve --model $(MODEL) $(ARGS)
 
-test: install ## Check the code with ruff, then run the tests
+test: install ## Check the code with ruff and mypy, then run the tests
 	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy --no-error-summary
 	$(BIN)/python $(PYTEST) $(ARGS)
 
 test-backends: $(BACKENDS)/.locked ## Run the tests of the losses on JAX and on PyTorch
@@ -85,13 +86,23 @@ test-backends: $(BACKENDS)/.locked ## Run the tests of the losses on JAX and on 
 test-serving: install $(SERVING)/.locked ## Run the tests of the HTTP service
 	$(BIN)/python $(PYTEST) tests/service $(ARGS)
 
-lint: install ## Check the code and its formatting with ruff
+lint: install ## Check the code, its formatting and its types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: install ## Format the code and apply ruff's safe fixes
 	$(BIN)/ruff check --fix --exit-zero .
 	$(BIN)/ruff format .
+
+# The pages are the repository's own, put together where the site's generator looks for them.
+docs: install ## Build the site into build/site, and fail on a warning
+	rm -rf build/docs build/site
+	mkdir -p build/docs
+	cp -r --parents *.md LICENSE NOTICE docs pipelines/*.yaml build/docs
+	cp -r website/api website/website.css build/docs
+	$(BIN)/python -m zensical build --clean --strict
+	@echo 'Read it: $(BIN)/python -m http.server --directory build/site --bind 127.0.0.1'
 
 # uv reads no pip configuration, so a hash of some private rebuild of a wheel cannot slip in: it
 # would fail everywhere else. Versions stay unless `make lock ARGS=--upgrade`.
@@ -108,5 +119,5 @@ lock: $(VENV)/.locked ## Resolve the dependencies in setup.py into the three loc
 	compile requirements-serving.lock --extra serving
 
 clean: ## Remove .venv, caches, builds and runs
-	rm -rf $(VENV) $(BACKENDS) $(SERVING) build dist *.egg-info runs .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BACKENDS) $(SERVING) build dist *.egg-info runs .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -60,9 +60,17 @@ EXTRAS = {
     ],
     # Peers in benchmarks/index.py, not in the lock: `pip install -e ".[benchmarks]"`.
     "benchmarks": ["faiss-cpu", "usearch"],
+    # The site. Zensical is what the makers of Material for MkDocs keep up in its place;
+    # mkdocstrings reads docstrings, as Markdown, and imports nothing.
+    "docs": [
+        "latex2mathml>=3.81,<4",
+        "mkdocstrings-python>=2,<3",
+        "zensical>=0.0.73,<0.1",
+    ],
     "dev": [
         "build",
         "keras-rs>=0.4,<0.5",  # a peer in benchmarks/loss.py
+        "mypy>=2.4,<3",
         "pytest>=9,<10",
         "pytest-xdist>=3.8,<4",
         "ruff==0.17.6",
@@ -94,6 +102,7 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     packages=find_packages(include=["tfrs_croloss", "tfrs_croloss.*"]),
+    package_data={"tfrs_croloss": ["py.typed"]},
     python_requires=">=3.11,<3.14",
     # The losses need Keras and any one backend; everything else is an extra.
     install_requires=["keras>=3.15,<4", "numpy>=2,<3"],

@@ -1,18 +1,163 @@
-"""The Python blocks of the pages in `docs/`, run as they stand, page by page."""
+"""The code blocks of the pages, page by page.
 
+Python blocks are run as they stand; the README's are in test_readme.py, with its commands on a
+file of ratings. Of every shell block each command is parsed, by what would run it: an option that
+is gone or a target that make does not know fails here. Nothing is trained, installed or served.
+"""
+
+import argparse
+import json
+import os
 import re
-from pathlib import Path
+import runpy
+import shlex
+import subprocess
+import sys
 
+import jsonargparse
 import pytest
+import yaml
 
-DOCS = Path(__file__).parent.parent / "docs"
-PAGES = sorted(page for page in DOCS.glob("*.md") if "```python" in page.read_text())
+from pipelines import space
+from tests.pages import BLOCK, PAGES, ROOT, blocks
+
+NAMED = {"ids": lambda page: page.name}
+SHELL = [page for page in PAGES if blocks(page, "bash")]
+# What stands in blocks and is no code.
+PROSE = {"text", "math"}
+NOT_CHECKED = {"docker": "an image of TensorFlow Serving, which CI cannot pull"}
+# What the commands' options name must be there to be read.
+FILES = {
+    "tune.yaml": "loss: cro\ntrials: 30\n",  # as docs/tuning.md has it
+    "runs/tuned/config.yaml": "loss: cro\n",
+}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+class Parsed(Exception):
+    """Raised in place of what would follow a parsed command line."""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def parse_only(monkeypatch):
+    """Ends every program once its command line is parsed."""
+
+    def ending(parse):
+        def parse_args(*arguments, **options):
+            parse(*arguments, **options)
+            raise Parsed
+
+        return parse_args
+
+    # jsonargparse's parser calls argparse's by another name, so that each is ended by its own.
+    for parser in (argparse.ArgumentParser, jsonargparse.ArgumentParser):
+        monkeypatch.setattr(parser, "parse_args", ending(parser.parse_args))
+
+
+def commands(block):
+    """The words of each command of a block, without loops, comments and variables set before it."""
+    for line in block.replace("\\\n", " ").splitlines():
+        # Variables of loops are numbers here.
+        words = shlex.split(re.sub(r"\$\w+", "1", line), comments=True)
+        while words and re.match(r"[A-Z_]+=", words[0]):
+            words.pop(0)
+        if words and words[0] not in ("for", "done", "export"):
+            yield words
+
+
+def check_make(arguments, monkeypatch):
+    # Make's own flags of the run that this test is in are not meant for it.
+    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    done = subprocess.run(
+        ["make", "--dry-run", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def check_python(arguments, monkeypatch):
+    flag, module, *arguments = arguments
+    assert flag == "-m"
+    monkeypatch.setattr(sys, "argv", [module, *arguments])
+    with pytest.raises(Parsed):
+        runpy.run_module(module, run_name="__main__")
+
+
+def check_pip(arguments, monkeypatch):
+    extras = re.fullmatch(r"install -e \.\[(.*)\]", " ".join(arguments)).group(1)
+    setup = (ROOT / "setup.py").read_text()
+    assert all(f'    "{extra}": [' in setup for extra in extras.split(","))
+
+
+def check_curl(arguments, monkeypatch):
+    address, flag, body = arguments
+    assert address.startswith("localhost:8501/v1/models/")
+    assert address.endswith(":predict")
+    assert flag == "-d"
+    inputs = json.loads(body)["inputs"]
+    assert "user_ids" in inputs
+    assert inputs.keys() <= {"user_ids", "k", "exclude"}
+
+
+CHECKS = {"make": check_make, "python": check_python, "pip": check_pip, "curl": check_curl}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if page.name != "README.md" and blocks(page, "python")],
+    **NAMED,
+)
 def test_python_blocks_run(page):
-    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
-    assert blocks
     names = {}
-    for block in blocks:
+    for block in blocks(page, "python"):
         exec(compile(block, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("page", SHELL, **NAMED)
+def test_shell_blocks_are_shell(page):
+    for block in blocks(page, "bash"):
+        subprocess.run(["bash", "-n"], input=block, text=True, check=True)
+
+
+@pytest.mark.parametrize("page", SHELL, **NAMED)
+def test_commands_parse(page, folder, parse_only, monkeypatch):
+    for block in blocks(page, "bash"):
+        for program, *arguments in commands(block):
+            program = program.removeprefix(".venv/bin/")
+            if program in NOT_CHECKED:
+                continue
+            CHECKS[program](arguments, monkeypatch)
+
+
+def test_an_option_that_is_gone_is_noticed(folder, parse_only, monkeypatch):
+    for command in ("pipelines train --no_such_option 1", "benchmarks.loss --no_such_option 1"):
+        with pytest.raises(SystemExit):
+            check_python(["-m", *command.split()], monkeypatch)
+    with pytest.raises(AssertionError):
+        check_make(["no-such-target"], monkeypatch)
+
+
+def test_the_search_space_of_the_tuning_page(folder):
+    (block,) = blocks(ROOT / "docs" / "tuning.md", "yaml")
+    (folder / "space.yaml").write_text(block)
+    losses = set(yaml.safe_load(block)) - {"common"}
+    assert losses
+    for loss in losses:
+        assert space.read_space(folder / "space.yaml", loss)
+
+
+def test_every_block_is_of_a_kind_that_is_looked_at():
+    found = {name for page in PAGES for name, _ in BLOCK.findall(page.read_text())}
+    assert found <= {"python", "bash", "yaml"} | PROSE

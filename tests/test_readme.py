@@ -1,21 +1,21 @@
 """The README's code blocks, run as they stand on a small file of ratings."""
 
 import os
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+from tests import pages
+from tests.pages import ROOT
+
+README = ROOT / "README.md"
 
 
 def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return pages.blocks(README, language)
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,12 @@ def folder(tmp_path_factory):
     frame = pd.DataFrame({"userId": users, "movieId": items, "timestamp": times})
     frame.to_csv(folder / "ratings.csv", index=False)
     return folder
+
+
+def test_each_python_block_is_run_below():
+    marks = ("was: tfrs.tasks.Retrieval()", "was: tfrs.tasks.Retrieval(...)")
+    marks += ("saved_model.load", "build_index")
+    assert [sum(mark in block for mark in marks) for block in blocks("python")] == [1] * len(marks)
 
 
 def python(folder, *arguments):

@@ -1,21 +1,25 @@
 """tf.data batches of training interactions, in an order that a resumed run finds again."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
+from tfrs_croloss.data.dataset import RetrievalData
+
 
 def training_batches(
-    data,
-    batch_size,
-    epochs,
-    first_epoch=0,
-    history_length=0,
-    seed=0,
-    first_step=0,
-    num_replicas=1,
-    replicas=None,
-    known_positives=False,
-):
+    data: RetrievalData,
+    batch_size: int,
+    epochs: int,
+    first_epoch: int = 0,
+    history_length: int = 0,
+    seed: int = 0,
+    first_step: int = 0,
+    num_replicas: int = 1,
+    replicas: range | None = None,
+    known_positives: bool = False,
+) -> tuple[Any, int]:
     """Batches of training interactions, each epoch in an order of its own.
 
     The order depends on `seed` and the number of the epoch alone, so a run that resumes at a step

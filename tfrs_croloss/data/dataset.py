@@ -1,15 +1,17 @@
 """A split, encoded: what training, evaluation and serving work on."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from tfrs_croloss.data.interactions import DataError
+from tfrs_croloss.data.splits import Split
 from tfrs_croloss.data.vocabulary import Vocabulary
 
 
@@ -124,7 +126,7 @@ class RetrievalData:
         return digest.hexdigest()
 
 
-def encode(split, more_items=()):
+def encode(split: Split, more_items: Iterable[Any] = ()) -> RetrievalData:
     """Encodes a `Split` as `RetrievalData`.
 
     The catalogue is the items of the training set. Held-out items that are not in it stay as

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tfrs_croloss._typing import StrPath
+
 OPENERS = {".gz": gzip.open, ".xz": lzma.open}
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 PARQUET = (".parquet", ".pq")
@@ -20,12 +22,19 @@ LISTS = ".txt"
 class DataError(ValueError):
     """Something in the data is not as it must be; the message says where and how to mend it."""
 
-    def __init__(self, path, problem, line=None):
+    def __init__(self, path: StrPath, problem: str, line: int | None = None) -> None:
         place = str(path) if line is None else f"{path}, line {line}"
         super().__init__(f"{place}: {problem}")
 
 
-def read_interactions(path, *, user="user", item="item", time=None, rating=None):
+def read_interactions(
+    path: StrPath,
+    *,
+    user: str = "user",
+    item: str = "item",
+    time: str | None = None,
+    rating: str | None = None,
+) -> pd.DataFrame:
     r"""Reads (user, item) pairs, with times and ratings if asked for.
 
     The format follows from the file's name: `.csv` and `.tsv` with a header, `.parquet`, or `.txt`
@@ -89,7 +98,7 @@ def read_interactions(path, *, user="user", item="item", time=None, rating=None)
     return frame
 
 
-def clean(frame, min_rating=None):
+def clean(frame: pd.DataFrame, min_rating: float | None = None):
     """Leaves out low ratings, and all but the first of rows with the same user and item.
 
     Args:

@@ -28,7 +28,9 @@ class Split(NamedTuple):
     history: pd.DataFrame = pd.DataFrame({"user": [], "item": []}, dtype=str)
 
 
-def split_interactions(frame, by="time", test=0.2, validation=0.1, seed=0):
+def split_interactions(
+    frame: pd.DataFrame, by: str = "time", test: float = 0.2, validation: float = 0.1, seed: int = 0
+) -> Split:
     """Splits each user's interactions into train, validation and test.
 
     Args:
@@ -80,7 +82,13 @@ def _split(frame, by, test, validation, seed, added_in_rounding):
     return Split(frame[is_train], frame[~is_train & ~is_test], frame[is_test])
 
 
-def split_users(frame, test=0.1, validation=0.1, history=0.8, seed=0):
+def split_users(
+    frame: pd.DataFrame,
+    test: float = 0.1,
+    validation: float = 0.1,
+    history: float = 0.8,
+    seed: int = 0,
+) -> Split:
     """Splits the users into train, validation and test: strong generalisation.
 
     Users of the validation and of the test are held out: nothing of them is trained on. The oldest
@@ -140,7 +148,7 @@ def split_users(frame, test=0.1, validation=0.1, history=0.8, seed=0):
     )
 
 
-def hold_out(frame, by="random", validation=0.1, seed=0):
+def hold_out(frame: pd.DataFrame, by: str = "random", validation: float = 0.1, seed: int = 0):
     """Splits a training file into train and validation, where the test is a file of its own.
 
     Args:

@@ -1,5 +1,7 @@
 """Ids of users or items, and their positions, counted from 0."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -30,7 +32,7 @@ class Vocabulary:
     array([1029,   31])
     """
 
-    def __init__(self, ids):
+    def __init__(self, ids: Any) -> None:
         self._index = pd.Index(_as_strings(ids))
         if self._index.has_duplicates:
             raise ValueError(

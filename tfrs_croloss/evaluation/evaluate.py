@@ -1,20 +1,25 @@
 """Top-N evaluation of query embeddings against an index."""
 
-from tfrs_croloss.evaluation.lists import evaluate_lists
+from collections.abc import Mapping, Sequence
+
+from tfrs_croloss._typing import Array, SparseMatrix
+from tfrs_croloss.evaluation.lists import Evaluation, evaluate_lists
+from tfrs_croloss.evaluation.segments import Segment
+from tfrs_croloss.index.base import Index
 from tfrs_croloss.index.membership import as_membership
 from tfrs_croloss.index.validation import as_embeddings
 
 
 def evaluate(
-    index,
-    queries,
-    targets,
-    exclude=None,
-    num_targets=None,
-    top_n=(10, 50, 100),
-    block_size=16_384,
-    segments=None,
-):
+    index: Index,
+    queries: Array,
+    targets: SparseMatrix,
+    exclude: SparseMatrix | None = None,
+    num_targets: Array | None = None,
+    top_n: int | Sequence[int] = (10, 50, 100),
+    block_size: int = 16_384,
+    segments: Mapping[str, Segment] | None = None,
+) -> Evaluation:
     """Searches for each user and scores the lists by the user's test items.
 
     Users without test items are neither searched nor counted.

@@ -1,25 +1,32 @@
 """Top-N evaluation of an exported model: of what its traffic gets."""
 
 import contextlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfrs_croloss._files import latest_version
-from tfrs_croloss.evaluation.lists import evaluate_lists
+from tfrs_croloss._typing import SparseMatrix, StrPath
+from tfrs_croloss.evaluation.lists import Evaluation, evaluate_lists
+from tfrs_croloss.evaluation.segments import Segment
 from tfrs_croloss.index.membership import as_membership
 from tfrs_croloss.index.validation import positive_int
 
+if TYPE_CHECKING:
+    from tfrs_croloss.data import RetrievalData, Targets
+
 
 def evaluate_export(
-    path,
-    data,
-    targets=None,
-    exclude=None,
-    history_length=0,
-    top_n=(10, 50, 100),
-    batch_size=256,
-    segments=None,
-):
+    path: StrPath,
+    data: "RetrievalData",
+    targets: "Targets | None" = None,
+    exclude: SparseMatrix | None = None,
+    history_length: int = 0,
+    top_n: int | Sequence[int] = (10, 50, 100),
+    batch_size: int = 256,
+    segments: Mapping[str, Segment] | None = None,
+) -> Evaluation:
     """Asks an exported model for each user's items and scores its answers by the test items.
 
     This is the path that is served and no model of it: the SavedModel looks the users up, leaves

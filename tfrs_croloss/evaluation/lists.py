@@ -1,9 +1,11 @@
 """Top-N evaluation of lists, whoever made them."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
+from tfrs_croloss._typing import Array, ArrayFunction, SparseMatrix
 from tfrs_croloss.evaluation import metrics
 from tfrs_croloss.evaluation.segments import Segment
 from tfrs_croloss.index.membership import as_membership, contains
@@ -40,13 +42,13 @@ class Evaluation:
 
 
 def evaluate_lists(
-    lists,
-    targets,
-    num_targets=None,
-    top_n=(10, 50, 100),
-    block_size=16_384,
-    segments=None,
-):
+    lists: ArrayFunction,
+    targets: SparseMatrix,
+    num_targets: Array | None = None,
+    top_n: Array = (10, 50, 100),
+    block_size: int = 16_384,
+    segments: Mapping[str, Segment] | None = None,
+) -> Evaluation:
     """Scores the lists that a function gives by the users' test items.
 
     Users without test items are neither asked for nor counted.

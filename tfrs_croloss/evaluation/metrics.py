@@ -8,8 +8,10 @@ not knowing an item.
 
 import numpy as np
 
+from tfrs_croloss._typing import Array
 
-def recall(hits, num_targets, n):
+
+def recall(hits: Array, num_targets: Array, n: int) -> np.ndarray:
     """Recall@N: the share of a user's test items that stand in the top N.
 
         Recall@N = hits in the top N / num_targets
@@ -34,7 +36,7 @@ def recall(hits, num_targets, n):
     return top.sum(axis=1) / num_targets
 
 
-def ndcg(hits, num_targets, n):
+def ndcg(hits: Array, num_targets: Array, n: int) -> np.ndarray:
     """NDCG@N with binary gains: like recall, but an earlier hit counts more.
 
         DCG@N  = sum over hits in the top N of 1 / log2(rank + 1), rank from 1
@@ -60,7 +62,7 @@ def ndcg(hits, num_targets, n):
     return top @ discounts / ideal
 
 
-def mrr(hits, n):
+def mrr(hits: Array, n: int) -> np.ndarray:
     """Reciprocal rank of a user's first hit in the top N, 0 without one; its mean is MRR@N.
 
     Args:
@@ -80,7 +82,7 @@ def mrr(hits, n):
     return np.where(top.any(axis=1), 1.0 / (top.argmax(axis=1) + 1), 0.0)
 
 
-def coverage(positions, num_items, n, items=None):
+def coverage(positions: Array, num_items: int, n: int, items: Array | None = None) -> float:
     """The share of the catalogue, or of a part of it, that stands in any user's top N.
 
     Args:

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from tfrs_croloss._typing import Array, SparseMatrix
 from tfrs_croloss.index.membership import as_membership
 
 
@@ -60,7 +61,13 @@ class Segment:
         return num_in if self.users is None else np.where(self.users, num_in, 0)
 
 
-def training_segments(train, num_targets, new_users=0.25, head_items=0.2, known=None):
+def training_segments(
+    train: SparseMatrix,
+    num_targets: Array,
+    new_users: float = 0.25,
+    head_items: float = 0.2,
+    known: SparseMatrix | None = None,
+) -> dict[str, Segment]:
     """New against old users and head against tail items, by the training set.
 
     - New users have at most as many training interactions as the first quarter of the evaluated

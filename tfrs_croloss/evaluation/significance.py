@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from tfrs_croloss._typing import Array
 from tfrs_croloss.index.validation import positive_int
 
 # Draws held at once, which bounds the memory.
@@ -27,14 +28,16 @@ class PairedBootstrap:
     p: np.ndarray
 
 
-def paired_bootstrap(differences, num_resamples=10_000, seed=0):
+def paired_bootstrap(
+    differences: Array, num_resamples: int = 10_000, seed: int = 0
+) -> PairedBootstrap:
     """Tests a mean difference between two models over the same users.
 
     Users are drawn with replacement, as many as there are, and the mean of their differences is
     taken; `num_resamples` times. The interval is that of the percentiles, and p inverts it:
 
-    ```
-    p = min(1, 2 · min(1 + #{mean* ≤ 0}, 1 + #{mean* ≥ 0}) / (num_resamples + 1))
+    ```math
+    p = min(1, 2 · min(1 + #(mean* ≤ 0), 1 + #(mean* ≥ 0)) / (num_resamples + 1))
     ```
 
     where:

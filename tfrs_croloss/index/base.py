@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 
+from tfrs_croloss._typing import Array, SparseMatrix
 from tfrs_croloss.index.membership import as_membership
 from tfrs_croloss.index.validation import as_embeddings, as_positions, positive_int
 
@@ -37,7 +38,7 @@ class Index(abc.ABC):
         ValueError: if `candidates` is not a matrix, is empty, or holds NaN or infinity.
     """
 
-    def __init__(self, candidates):
+    def __init__(self, candidates: Array) -> None:
         self.candidates = as_embeddings("candidates", candidates, copy=True)
         if self.candidates.size == 0:
             raise ValueError(
@@ -55,7 +56,13 @@ class Index(abc.ABC):
         """The dimension that queries share with the candidates."""
         return self.candidates.shape[1]
 
-    def search(self, queries, k, exclude=None, allowed=None):
+    def search(
+        self,
+        queries: Array,
+        k: int,
+        exclude: SparseMatrix | None = None,
+        allowed: Array | None = None,
+    ) -> Neighbors:
         """Returns the `k` best candidates of each query.
 
         Args:

@@ -1,12 +1,16 @@
 """An index by name, for configurations and command lines."""
 
+from typing import Any
+
+from tfrs_croloss._typing import Array
+from tfrs_croloss.index.base import Index
 from tfrs_croloss.index.exact import ExactIndex
 from tfrs_croloss.index.scann import ScaNNIndex
 
 _KINDS = {"exact": ExactIndex, "scann": ScaNNIndex}
 
 
-def build_index(candidates, kind="exact", **options):
+def build_index(candidates: Array, kind: str = "exact", **options: Any) -> Index:
     """Builds an index of the kind named.
 
     Args:

@@ -1,7 +1,8 @@
 """Items by id in an index that is replaced while it is searched."""
 
 import threading
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -16,7 +17,7 @@ class _Built(NamedTuple):
 
     ids: np.ndarray  # of objects; the None at the end is what position -1 finds
     positions: dict
-    index: Index
+    index: Index  # type: ignore[assignment] # hides tuple.index
 
 
 class Catalogue:
@@ -49,7 +50,14 @@ class Catalogue:
     [['b', None]]
     """
 
-    def __init__(self, ids, embeddings, kind="exact", batch_size=4096, **options):
+    def __init__(
+        self,
+        ids: Sequence[Any],
+        embeddings: Any,
+        kind: str = "exact",
+        batch_size: int = 4096,
+        **options: Any,
+    ) -> None:
         self.kind, self.options = kind, options
         self.batch_size = positive_int("batch_size", batch_size)
         self._changing = threading.Lock()

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse
 import threadpoolctl
 
+from tfrs_croloss._typing import Array
 from tfrs_croloss.index.base import Index, Neighbors
 from tfrs_croloss.index.top_k import RunningTopK
 from tfrs_croloss.index.validation import positive_int
@@ -44,7 +45,7 @@ class ExactIndex(Index):
     ([[2, 0]], [[3.0, 2.0]])
     """
 
-    def __init__(self, candidates, block_bytes=_BLOCK_BYTES):
+    def __init__(self, candidates: Array, block_bytes: int = _BLOCK_BYTES) -> None:
         super().__init__(candidates)
         self.block_bytes = positive_int("block_bytes", block_bytes)
 

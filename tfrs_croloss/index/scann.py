@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from tfrs_croloss._typing import Array
 from tfrs_croloss.index.base import Index, Neighbors
 from tfrs_croloss.index.exact import exact_search
 from tfrs_croloss.index.membership import contains
@@ -75,13 +76,13 @@ class ScaNNIndex(Index):
 
     def __init__(
         self,
-        candidates,
-        target_recall=0.99,
-        sample_queries=None,
-        k=100,
-        num_leaves=None,
-        block_size=512,
-    ):
+        candidates: Array,
+        target_recall: float = 0.99,
+        sample_queries: Array | None = None,
+        k: int = 100,
+        num_leaves: int | None = None,
+        block_size: int = 512,
+    ) -> None:
         super().__init__(candidates)
         if not 0 < target_recall <= 1:
             raise ValueError(

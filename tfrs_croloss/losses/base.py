@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from tfrs_croloss._typing import Array, DType
 from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.losses.channels import summed
 from tfrs_croloss.losses.checks import check_shape, check_shapes, check_values, fits
@@ -54,8 +55,8 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
 
     For a row with positive score s⁺ and unmasked negative scores s_j, j = 1..n, of weight v_j:
 
-    ```
-    S = Σ_j v_j · φ(x_j),   φ and x_j from compare(s_j, row)        L = aggregate(S, row)
+    ```math
+    S = Σ_j v_j · φ(x_j),    φ, x_j = compare(s_j, row),    L = aggregate(S, row)
     ```
 
     where `row` has s⁺, n, Σ_j v_j and what else is known of the row. A subclass gives these two
@@ -112,7 +113,13 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
     needs_threshold = False
     threshold = None
 
-    def __init__(self, max_positives=1, reduction="sum", name=None, dtype=None):
+    def __init__(
+        self,
+        max_positives: int = 1,
+        reduction: str | None = "sum",
+        name: str | None = None,
+        dtype: DType = None,
+    ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=_at_least_float32(dtype))
         self.max_positives = check_count("max_positives", max_positives)
         self._has_warned = False
@@ -150,7 +157,14 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         """
         return ops.ones_like(count)
 
-    def __call__(self, y_true, y_pred, sample_weight=None, candidate_weight=None, threshold=None):
+    def __call__(
+        self,
+        y_true: Array,
+        y_pred: Array,
+        sample_weight: Array | None = None,
+        candidate_weight: Array | None = None,
+        threshold: Array | None = None,
+    ) -> Array:
         """Computes the loss.
 
         Args:

@@ -1,5 +1,6 @@
 """Bilateral softmax loss: temperatures of their own for positive and negatives."""
 
+from tfrs_croloss._typing import DType
 from tfrs_croloss.losses.arguments import check_temperature
 from tfrs_croloss.losses.base import Aggregate
 from tfrs_croloss.losses.channels import Channel
@@ -11,7 +12,7 @@ from tfrs_croloss.losses.sampled_softmax_loss import SampledSoftmaxLoss
 class BilateralSoftmaxLoss(SampledSoftmaxLoss):
     """Bilateral Softmax Loss (BSL): the sampled softmax with two temperatures.
 
-    ```
+    ```math
     L = -s⁺/τ₁ + (τ₂/τ₁) · ln Σ_j v_j · e^(s_j/τ₂)
     ```
 
@@ -47,13 +48,13 @@ class BilateralSoftmaxLoss(SampledSoftmaxLoss):
 
     def __init__(
         self,
-        temperature=1.0,
-        positive_temperature=None,
-        max_positives=1,
-        reduction="sum",
-        name="bilateral_softmax_loss",
-        dtype=None,
-    ):
+        temperature: float = 1.0,
+        positive_temperature: float | None = None,
+        max_positives: int = 1,
+        reduction: str | None = "sum",
+        name: str = "bilateral_softmax_loss",
+        dtype: DType = None,
+    ) -> None:
         super().__init__(temperature, max_positives, reduction, name, dtype)
         self.positive_temperature = check_temperature(
             "positive_temperature",

@@ -1,15 +1,17 @@
 """CROLoss: a customizable loss for the Recall@N one serves."""
 
 import math
+from typing import Any, Literal, Self
 
 from keras import ops
 
+from tfrs_croloss._typing import ArrayFunction, DType
 from tfrs_croloss.losses import kernels, rank_weights
 from tfrs_croloss.losses.arguments import check_non_negative, check_positive, check_temperature
 from tfrs_croloss.losses.base import Aggregate, RetrievalLoss
 from tfrs_croloss.losses.channels import Channel
 from tfrs_croloss.losses.kernels import LogKernel, Step
-from tfrs_croloss.losses.rank_weights import PowerLaw, saturated
+from tfrs_croloss.losses.rank_weights import PowerLaw, RankWeight, saturated
 from tfrs_croloss.losses.registration import register, serialize
 
 
@@ -20,10 +22,10 @@ class CROLoss(RetrievalLoss):
     Recall@N asks whether the positive's rank is within N. CROLoss estimates that rank from the
     row's negatives, and weighs it by which N matter:
 
-    ```
+    ```math
     x_j = (s_j - s⁺) / temperature
-    r   = 1 + R · Σ_j φ(x_j)                           R = N / M
-    L   = W_α(r) = ln(N+1) · (r^(1-α) - 1) / ((N+1)^(1-α) - 1),    ln r for α = 1
+    r = 1 + R · Σ_j φ(x_j),    R = N / M
+    L = W_α(r) = ln(N+1) · (r^(1-α) - 1) / ((N+1)^(1-α) - 1),    ln r  for  α = 1
     ```
 
     where:
@@ -36,8 +38,8 @@ class CROLoss(RetrievalLoss):
     With `lambda_kernel` φ₁ the rank is estimated by φ₁ and the direction taken from φ (the
     paper's Lambda method). The value reported is W_α(1 + R·Σφ₁), the gradient
 
-    ```
-    w_α(1 + R · Σ_j φ₁(x_j)) · R · Σ_j φ'(x_j) · ∂x_j                  w_α = W_α'
+    ```math
+    w_α(1 + R · Σ_j φ₁(x_j)) · R · Σ_j φ'(x_j) · ∂x_j,    w_α = W_α'
     ```
 
     With `positive_weight` p the positive is pulled p times as hard as its negatives together are
@@ -50,7 +52,7 @@ class CROLoss(RetrievalLoss):
     **Sampled candidates.** Negatives that were drawn with probabilities p_j (popularity,
     log-uniform, in-batch mixed with uniform) stand for 1/(M·p_j) items each:
 
-    ```
+    ```math
     r = 1 + Σ_j v_j · φ(x_j),    v_j = 1 / (M · p_j),    E[r] = 1 + Σ_items φ(x)
     ```
 
@@ -131,19 +133,19 @@ class CROLoss(RetrievalLoss):
 
     def __init__(
         self,
-        kernel="softplus",
-        alpha=1.0,
-        lambda_kernel=None,
-        temperature=1.0,
-        num_items=None,
-        rank_estimate="unbiased",
-        rank_weight=None,
-        positive_weight=1.0,
-        max_positives=1,
-        reduction="sum",
-        name="cro_loss",
-        dtype=None,
-    ):
+        kernel: str | kernels.Kernel | ArrayFunction = "softplus",
+        alpha: float = 1.0,
+        lambda_kernel: str | kernels.Kernel | ArrayFunction | None = None,
+        temperature: float = 1.0,
+        num_items: float | None = None,
+        rank_estimate: Literal["unbiased", "scaled"] = "unbiased",
+        rank_weight: str | RankWeight | tuple[ArrayFunction, ArrayFunction] | None = None,
+        positive_weight: float = 1.0,
+        max_positives: int = 1,
+        reduction: str | None = "sum",
+        name: str = "cro_loss",
+        dtype: DType = None,
+    ) -> None:
         super().__init__(max_positives, reduction=reduction, name=name, dtype=dtype)
         self.kernel = kernels.get(kernel)
         if isinstance(self.kernel, Step):
@@ -177,7 +179,7 @@ class CROLoss(RetrievalLoss):
         self.positive_weight = check_non_negative("positive_weight", positive_weight)
 
     @classmethod
-    def for_top_n(cls, n, num_items, **options):
+    def for_top_n(cls, n: float, num_items: float, **options: Any) -> Self:
         """The loss whose α puts half of the weight on retrieval sizes up to `n`.
 
         The density n^-α has its median at `n`. This is a place to start from, not the best α: what

@@ -1,7 +1,10 @@
 """The losses straight from embeddings: the score matrix is never held."""
 
+from typing import Literal
+
 from keras import ops
 
+from tfrs_croloss._typing import Array
 from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.losses.base import MASKED_SCORE, RetrievalLoss, is_masked
 from tfrs_croloss.losses.blocks import into_blocks, out_of_blocks, sum_over_blocks
@@ -18,23 +21,23 @@ REDUCTIONS = ("sum", "sum_over_batch_size", "mean", "mean_with_sample_weight", "
 
 
 def embedding_loss(
-    loss,
-    queries,
-    candidates,
-    positive_index=None,
-    candidate_ids=None,
-    known_positive_ids=None,
-    candidate_weight=None,
-    sample_weight=None,
-    reduction="sum",
+    loss: RetrievalLoss,
+    queries: Array,
+    candidates: Array,
+    positive_index: Array | None = None,
+    candidate_ids: Array | None = None,
+    known_positive_ids: Array | None = None,
+    candidate_weight: Array | None = None,
+    sample_weight: Array | None = None,
+    reduction: str | None = "sum",
     *,
-    positives=None,
-    positive_ids=None,
-    score_mask=None,
-    num_hard_negatives=None,
-    block_size="auto",
-    threshold=None,
-):
+    positives: Array | None = None,
+    positive_ids: Array | None = None,
+    score_mask: Array | None = None,
+    num_hard_negatives: int | None = None,
+    block_size: int | Literal["auto"] | None = "auto",
+    threshold: Array | None = None,
+) -> Array:
     """Computes a loss and its gradient from embeddings, a block of rows of scores at a time.
 
     ```

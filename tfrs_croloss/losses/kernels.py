@@ -8,7 +8,7 @@ composites that the paper does not report.
 
 import abc
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import keras
 from keras import ops
@@ -87,7 +87,7 @@ def _sigmoid_slope(x):
 def _log_of_one_plus(z):
     """ln(1 + z) for z in [0, 1], to the last digit but one, where XLA's own logarithms are slow.
 
-    ```
+    ```math
     ln(1 + z) = 2 artanh(t) = 2t · (1 + t²/3 + t⁴/5 + …),   t = z / (2 + z) ≤ 1/3
     ```
     """
@@ -162,7 +162,7 @@ class Hinge(Kernel):
 
     takes_minus_infinity = True
 
-    def __init__(self, margin=0.5):
+    def __init__(self, margin: float = 0.5) -> None:
         self.margin = check_number("margin", margin)
 
     def __call__(self, x):
@@ -198,7 +198,9 @@ class MultiHinge(Kernel):
 
     takes_minus_infinity = True
 
-    def __init__(self, margins=(-5.0, 0.0), weights=(0.1, 1.0)):
+    def __init__(
+        self, margins: Sequence[float] = (-5.0, 0.0), weights: Sequence[float] = (0.1, 1.0)
+    ) -> None:
         if not (isinstance(margins, Iterable) and isinstance(weights, Iterable)):
             raise ValueError(
                 "`margins` and `weights` must be sequences of numbers. Received: "
@@ -270,7 +272,7 @@ class SplitSigmoid(Kernel):
 
     takes_minus_infinity = True
 
-    def __init__(self, below=1.0, above=0.5):
+    def __init__(self, below: float = 1.0, above: float = 0.5) -> None:
         self.below = check_positive("below", below)
         self.above = check_positive("above", above)
 
@@ -309,7 +311,7 @@ class SigmoidHinge(Kernel):
 
     takes_minus_infinity = True
 
-    def __init__(self, slope=0.05):
+    def __init__(self, slope: float = 0.05) -> None:
         self.slope = check_non_negative("slope", slope)
 
     def __call__(self, x):

@@ -1,8 +1,12 @@
 """Multi-margin (cosine) loss, and the cosine contrastive loss as its one-margin case."""
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 import numpy as np
 from keras import ops
 
+from tfrs_croloss._typing import Array, DType
 from tfrs_croloss.losses.arguments import check_non_negative, check_positive
 from tfrs_croloss.losses.base import MASKED_SCORE, Aggregate, RetrievalLoss
 from tfrs_croloss.losses.channels import Channel
@@ -15,7 +19,7 @@ from tfrs_croloss.losses.registration import register
 class MultiMarginLoss(RetrievalLoss):
     """Multi-Margin Loss: harder negatives push more, easier ones still push.
 
-    ```
+    ```math
     L = w_p · max(0, 1 - s⁺) + w_n · mean_j Σ_k w_k · max(0, s_j - m_k)
     ```
 
@@ -78,22 +82,29 @@ class MultiMarginLoss(RetrievalLoss):
 
     def __init__(
         self,
-        margins,
-        weights,
-        positive_weight=1.0,
-        negative_weight=1.0,
-        max_positives=1,
-        reduction="sum",
-        name="multi_margin_loss",
-        dtype=None,
-    ):
+        margins: Sequence[float],
+        weights: Sequence[float],
+        positive_weight: float = 1.0,
+        negative_weight: float = 1.0,
+        max_positives: int = 1,
+        reduction: str | None = "sum",
+        name: str = "multi_margin_loss",
+        dtype: DType = None,
+    ) -> None:
         super().__init__(max_positives, reduction=reduction, name=name, dtype=dtype)
         self.kernel = MultiHinge(margins, weights)
         self.positive_weight = check_non_negative("positive_weight", positive_weight)
         self.negative_weight = check_non_negative("negative_weight", negative_weight)
 
     @classmethod
-    def from_quantiles(cls, scores, quantiles=(0.25, 0.5, 0.75), weights=None, push=1.0, **options):
+    def from_quantiles(
+        cls,
+        scores: Array,
+        quantiles: Sequence[float] = (0.25, 0.5, 0.75),
+        weights: Sequence[float] | None = None,
+        push: float = 1.0,
+        **options: Any,
+    ) -> Self:
         """The loss whose margins lie at quantiles of the negatives' cosines.
 
         A margin above all cosines does nothing and one below them is a constant push, so where
@@ -104,7 +115,7 @@ class MultiMarginLoss(RetrievalLoss):
         `negative_weight` is set so that, on these very scores, the negatives of a row together
         push `push` times as much as the positive pulls:
 
-        ```
+        ```math
         w_n = push · w_p / Σ_k w_k · (1 - quantile_k)
         ```
 
@@ -191,7 +202,7 @@ class MultiMarginLoss(RetrievalLoss):
 class CosineContrastiveLoss(MultiMarginLoss):
     """Cosine contrastive loss: the multi-margin loss with one margin.
 
-    ```
+    ```math
     L = max(0, 1 - s⁺) + w · mean_j max(0, s_j - m)
     ```
 
@@ -220,13 +231,13 @@ class CosineContrastiveLoss(MultiMarginLoss):
 
     def __init__(
         self,
-        margin,
-        negative_weight,
-        max_positives=1,
-        reduction="sum",
-        name="cosine_contrastive_loss",
-        dtype=None,
-    ):
+        margin: float,
+        negative_weight: float,
+        max_positives: int = 1,
+        reduction: str | None = "sum",
+        name: str = "cosine_contrastive_loss",
+        dtype: DType = None,
+    ) -> None:
         super().__init__(
             margins=(margin,),
             weights=(1.0,),
@@ -238,7 +249,9 @@ class CosineContrastiveLoss(MultiMarginLoss):
         )
 
     @classmethod
-    def from_quantiles(cls, scores, quantiles=(0.5,), push=1.0, **options):
+    def from_quantiles(  # type: ignore[override] # one margin, so no weights
+        cls, scores: Array, quantiles: Sequence[float] = (0.5,), push: float = 1.0, **options: Any
+    ) -> Self:
         """The loss whose margin lies at a quantile, as `MultiMarginLoss.from_quantiles`."""
         found = MultiMarginLoss.from_quantiles(scores, quantiles, push=push)
         if len(found.kernel.margins) != 1:

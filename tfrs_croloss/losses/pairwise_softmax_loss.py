@@ -1,18 +1,25 @@
 """Pairwise softmax loss: the sampled softmax with a tighter surrogate in place of e^x."""
 
+from collections.abc import Callable
+
+from tfrs_croloss._typing import DType
 from tfrs_croloss.losses.arguments import check_temperature
 from tfrs_croloss.losses.registration import register
 from tfrs_croloss.losses.sampled_softmax_loss import SampledSoftmaxLoss
-from tfrs_croloss.losses.surrogates import AtanPower, ReluPower, TanhPower
+from tfrs_croloss.losses.surrogates import AtanPower, ReluPower, Surrogate, TanhPower
 
-ACTIVATIONS = {"tanh": TanhPower, "relu": ReluPower, "atan": AtanPower}
+ACTIVATIONS: dict[str, Callable[[float], Surrogate]] = {
+    "tanh": TanhPower,
+    "relu": ReluPower,
+    "atan": AtanPower,
+}
 
 
 @register
 class PairwiseSoftmaxLoss(SampledSoftmaxLoss):
     """Pairwise Softmax Loss (PSL): a surrogate nearer to the step than the softmax's e^x.
 
-    ```
+    ```math
     L = ln Σ_j v_j · σ(x_j)^(1/robust_temperature),    x_j = (s_j - s⁺) / temperature
     ```
 
@@ -55,14 +62,14 @@ class PairwiseSoftmaxLoss(SampledSoftmaxLoss):
 
     def __init__(
         self,
-        temperature=2.0,
-        robust_temperature=0.1,
-        activation="tanh",
-        max_positives=1,
-        reduction="sum",
-        name="pairwise_softmax_loss",
-        dtype=None,
-    ):
+        temperature: float = 2.0,
+        robust_temperature: float = 0.1,
+        activation: str = "tanh",
+        max_positives: int = 1,
+        reduction: str | None = "sum",
+        name: str = "pairwise_softmax_loss",
+        dtype: DType = None,
+    ) -> None:
         super().__init__(temperature, max_positives, reduction, name, dtype)
         self.robust_temperature = check_temperature("robust_temperature", robust_temperature)
         if activation not in ACTIVATIONS:

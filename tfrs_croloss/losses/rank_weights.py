@@ -7,11 +7,13 @@ stay exact in float32.
 
 import abc
 import math
+from typing import Self
 
 import keras
 import numpy as np
 from keras import ops
 
+from tfrs_croloss._typing import ArrayFunction
 from tfrs_croloss.losses.arguments import check_non_negative, check_number, check_positive
 from tfrs_croloss.losses.registration import register, resolve, serialize
 
@@ -39,7 +41,7 @@ class RankWeight(abc.ABC):
         least_items: The least N it makes sense for, which the loss must then be told; None if any.
     """
 
-    least_items = None
+    least_items: float | None = None
 
     @abc.abstractmethod
     def density(self, log_rank, log_size):
@@ -66,9 +68,9 @@ class RankWeight(abc.ABC):
 class PowerLaw(RankWeight):
     """The density n^-α, the paper's.
 
-    ```
+    ```math
     α ≠ 1:  W(r) = ln(N+1) · (r^(1-α) - 1) / ((N+1)^(1-α) - 1)
-            w(r) = (1-α) · ln(N+1) · r^-α / ((N+1)^(1-α) - 1)
+    α ≠ 1:  w(r) = (1-α) · ln(N+1) · r^(-α) / ((N+1)^(1-α) - 1)
     α = 1:  W(r) = ln r,    w(r) = 1/r
     ```
 
@@ -89,11 +91,11 @@ class PowerLaw(RankWeight):
     array([0.   , 4.195, 4.615]...)
     """
 
-    def __init__(self, alpha=1.0):
+    def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = check_non_negative("alpha", alpha)
 
     @classmethod
-    def with_median(cls, n, num_items):
+    def with_median(cls, n: float, num_items: float) -> Self:
         """The power law with half of its mass on retrieval sizes up to `n`.
 
         Args:
@@ -152,7 +154,7 @@ class PowerLaw(RankWeight):
 class LogNormal(RankWeight):
     """A bell over ln n, centred on the N one serves.
 
-    ```
+    ```math
     W(r) = ln(N+1) · (Φ(z(r)) - Φ(z(1))) / (Φ(z(N+1)) - Φ(z(1))),    z(r) = (ln r - ln n) / spread
     ```
 
@@ -176,7 +178,7 @@ class LogNormal(RankWeight):
     2.694
     """
 
-    def __init__(self, n, spread=1.5):
+    def __init__(self, n: float, spread: float = 1.5) -> None:
         if check_positive("n", n) < 1:
             raise ValueError(f"`n` must be at least 1. Received: {n!r}")
         self.n = self.least_items = n
@@ -207,8 +209,8 @@ class LogNormal(RankWeight):
 class Gamma(RankWeight):
     """A gamma density on the rank's percentage of the catalogue, from the authors' code.
 
-    ```
-    q = 100 · r / (N+1)          density of q ∝ q^(concentration - 1) · e^(-rate · q)
+    ```math
+    q = 100 · r / (N+1),    density  of  q ∝ q^(concentration - 1) · e^(-rate · q)
     ```
 
     The authors take the percentage of the hard rank: `CROLoss(rank_weight="gamma",
@@ -230,7 +232,7 @@ class Gamma(RankWeight):
     4.605
     """
 
-    def __init__(self, concentration=1.05, rate=0.05):
+    def __init__(self, concentration: float = 1.05, rate: float = 0.05) -> None:
         self.concentration = check_positive("concentration", concentration)
         self.rate = check_positive("rate", rate)
 
@@ -270,8 +272,8 @@ class Gamma(RankWeight):
 class ExponentialDecay(Gamma):
     """An exponential density on the rank's percentage of the catalogue, from the authors' code.
 
-    ```
-    q = 100 · r / (N+1)          density of q ∝ e^(-rate · q)
+    ```math
+    q = 100 · r / (N+1),    density  of  q ∝ e^(-rate · q)
     ```
 
     Args:
@@ -288,7 +290,7 @@ class ExponentialDecay(Gamma):
     4.605
     """
 
-    def __init__(self, rate=0.1):
+    def __init__(self, rate: float = 0.1) -> None:
         super().__init__(concentration=1.0, rate=rate)
 
     def get_config(self):
@@ -314,7 +316,7 @@ class FunctionWeight(RankWeight):
     2.0
     """
 
-    def __init__(self, density, integral):
+    def __init__(self, density: ArrayFunction, integral: ArrayFunction) -> None:
         functions = [
             keras.saving.deserialize_keras_object(function)
             if isinstance(function, dict)

@@ -1,9 +1,10 @@
 """Sampled softmax loss, and what the losses that change a part of it share."""
 
+from tfrs_croloss._typing import DType
 from tfrs_croloss.losses.arguments import check_temperature
 from tfrs_croloss.losses.base import Aggregate, RetrievalLoss
 from tfrs_croloss.losses.channels import Channel
-from tfrs_croloss.losses.kernels import Exponential
+from tfrs_croloss.losses.kernels import Exponential, LogKernel
 from tfrs_croloss.losses.registration import register
 
 
@@ -11,7 +12,7 @@ from tfrs_croloss.losses.registration import register
 class SampledSoftmaxLoss(RetrievalLoss):
     """Sampled softmax (SL, SSM): the softmax cross-entropy without the positive's own term.
 
-    ```
+    ```math
     L = ln Σ_j v_j · e^(x_j),    x_j = (s_j - s⁺) / temperature
     ```
 
@@ -51,16 +52,16 @@ class SampledSoftmaxLoss(RetrievalLoss):
 
     def __init__(
         self,
-        temperature=1.0,
-        max_positives=1,
-        reduction="sum",
-        name="sampled_softmax_loss",
-        dtype=None,
-    ):
+        temperature: float = 1.0,
+        max_positives: int = 1,
+        reduction: str | None = "sum",
+        name: str = "sampled_softmax_loss",
+        dtype: DType = None,
+    ) -> None:
         super().__init__(max_positives, reduction=reduction, name=name, dtype=dtype)
         self.temperature = check_temperature("temperature", temperature)
         # What stands for e^x in subclasses.
-        self.kernel = Exponential()
+        self.kernel: LogKernel = Exponential()
 
     def compare(self, negative, row):
         slope = 1 / self.temperature

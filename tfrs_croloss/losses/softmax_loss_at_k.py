@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from tfrs_croloss._typing import DType
 from tfrs_croloss.losses.arguments import check_number, check_temperature
 from tfrs_croloss.losses.base import Aggregate
 from tfrs_croloss.losses.registration import register
@@ -12,7 +13,7 @@ from tfrs_croloss.losses.sampled_softmax_loss import SampledSoftmaxLoss
 class SoftmaxLossAtK(SampledSoftmaxLoss):
     """SL@K: a softmax loss for NDCG@K, which positives in or near the top K count in.
 
-    ```
+    ```math
     L = σ((s⁺ - β)/τ_w) · ln Σ_j v_j · e^(x_j),    x_j = (s_j - s⁺) / temperature
     ```
 
@@ -62,14 +63,14 @@ class SoftmaxLossAtK(SampledSoftmaxLoss):
 
     def __init__(
         self,
-        temperature=1.0,
-        weight_temperature=1.0,
-        threshold=None,
-        max_positives=1,
-        reduction="sum",
-        name="softmax_loss_at_k",
-        dtype=None,
-    ):
+        temperature: float = 1.0,
+        weight_temperature: float = 1.0,
+        threshold: float | None = None,
+        max_positives: int = 1,
+        reduction: str | None = "sum",
+        name: str = "softmax_loss_at_k",
+        dtype: DType = None,
+    ) -> None:
         super().__init__(temperature, max_positives, reduction, name, dtype)
         self.weight_temperature = check_temperature("weight_temperature", weight_temperature)
         self.threshold = None if threshold is None else check_number("threshold", threshold)

@@ -26,7 +26,7 @@ class Surrogate(LogKernel):
         ValueError: If the temperature is not a number of at least 1e-6.
     """
 
-    def __init__(self, temperature=1.0):
+    def __init__(self, temperature: float = 1.0) -> None:
         self.temperature = check_temperature("temperature", temperature)
 
     @abc.abstractmethod

@@ -1,5 +1,6 @@
 """Talos: positive and negatives against the score at which their query's top K ends."""
 
+from tfrs_croloss._typing import DType
 from tfrs_croloss.losses.arguments import check_number
 from tfrs_croloss.losses.base import Aggregate
 from tfrs_croloss.losses.channels import Channel
@@ -12,7 +13,7 @@ from tfrs_croloss.losses.surrogates import LogisticPower
 class TalosLoss(SampledSoftmaxLoss):
     """Talos: a loss for Recall@K that compares all scores with the end of the query's top K.
 
-    ```
+    ```math
     L = ln Σ_j v_j · σ(s_j - β)^(1/temperature) - ln σ(s⁺ - β)^(1/temperature)
     ```
 
@@ -56,13 +57,13 @@ class TalosLoss(SampledSoftmaxLoss):
 
     def __init__(
         self,
-        temperature=1.0,
-        threshold=None,
-        max_positives=1,
-        reduction="sum",
-        name="talos_loss",
-        dtype=None,
-    ):
+        temperature: float = 1.0,
+        threshold: float | None = None,
+        max_positives: int = 1,
+        reduction: str | None = "sum",
+        name: str = "talos_loss",
+        dtype: DType = None,
+    ) -> None:
         super().__init__(temperature, max_positives, reduction, name, dtype)
         self.kernel = LogisticPower(temperature)
         self.threshold = None if threshold is None else check_number("threshold", threshold)

@@ -1,11 +1,15 @@
 """The two-tower model: towers, negatives and a TFRS task."""
 
 import inspect
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from tfrs_croloss.retrieval.negatives import InBatchNegatives, candidate_weight, parts_of
+from tfrs_croloss._typing import Array, Features, Model
+from tfrs_croloss.retrieval.negatives import InBatchNegatives, Negatives, candidate_weight, parts_of
 from tfrs_croloss.retrieval.requirements import tf, tfrs
+from tfrs_croloss.retrieval.thresholds import Thresholds
 
 # Rows a call when embedding a whole catalogue or all users.
 EMBEDDING_ROWS = 8192
@@ -65,16 +69,16 @@ class RetrievalModel(tfrs.Model):
 
     def __init__(
         self,
-        query_tower,
-        candidate_tower,
-        num_items,
-        task,
-        negatives,
-        weigh=False,
-        item_features=None,
-        thresholds=None,
-        query_dropout=0.0,
-    ):
+        query_tower: Model,
+        candidate_tower: Model,
+        num_items: int,
+        task: Any,
+        negatives: Negatives | Sequence[Negatives],
+        weigh: bool = False,
+        item_features: Array | Features | None = None,
+        thresholds: Thresholds | None = None,
+        query_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         if not 0 <= query_dropout < 1:
             raise ValueError(

@@ -3,7 +3,7 @@
 A row's candidates come from one or more parts. Part s brings M_s items, item j with probability
 p_s(j), so j stands among them E_j = Σ_s M_s·p_s(j) times on average, and for any φ
 
-```
+```math
 E[Σ_candidates v_j · φ(x_j)] = Σ_items E_j · v_j · φ(x_j) = Σ_items φ(x_j),    v_j = 1 / E_j
 ```
 
@@ -13,9 +13,11 @@ sides and the sum is that over all other items; p_s need not be conditioned on i
 """
 
 import abc
+from collections.abc import Sequence
 
 import numpy as np
 
+from tfrs_croloss._typing import Array
 from tfrs_croloss.losses.arguments import check_count, check_non_negative
 from tfrs_croloss.losses.registration import register, resolve, serialize
 from tfrs_croloss.retrieval.requirements import tf
@@ -32,7 +34,7 @@ class Negatives(abc.ABC):
         num_negatives: Items a step, shared by all queries of a batch.
     """
 
-    num_items = None
+    num_items: int | None = None
     num_negatives = 0
 
     @abc.abstractmethod
@@ -86,7 +88,7 @@ class InBatchNegatives(Negatives):
 
     seed = None  # One batch, so one part.
 
-    def __init__(self, item_counts=None):
+    def __init__(self, item_counts: Array | None = None) -> None:
         self.item_counts = None
         if item_counts is not None:
             self.item_counts = _counts(item_counts)
@@ -131,7 +133,7 @@ class UniformNegatives(Negatives):
     TensorShape([4])
     """
 
-    def __init__(self, num_items, num_negatives, seed=0):
+    def __init__(self, num_items: int, num_negatives: int, seed: int = 0) -> None:
         self.num_items = check_count("num_items", num_items)
         self.num_negatives = check_count("num_negatives", num_negatives)
         self.seed = seed
@@ -176,7 +178,7 @@ class AllItems(Negatives):
 
     seed = None  # Nothing is drawn.
 
-    def __init__(self, num_items):
+    def __init__(self, num_items: int) -> None:
         self.num_items = self.num_negatives = check_count("num_items", num_items)
 
     def __call__(self, step):
@@ -215,7 +217,9 @@ class PopularityNegatives(Negatives):
     True
     """
 
-    def __init__(self, item_counts, num_negatives, beta=0.75, seed=0):
+    def __init__(
+        self, item_counts: Array, num_negatives: int, beta: float = 0.75, seed: int = 0
+    ) -> None:
         self.item_counts = _counts(item_counts)
         self.num_items = len(self.item_counts)
         self.num_negatives = check_count("num_negatives", num_negatives)
@@ -278,7 +282,7 @@ class MixedNegatives(Negatives):
     (40, array([0.6, 0.4], dtype=float32))
     """
 
-    def __init__(self, parts):
+    def __init__(self, parts: Sequence[Negatives]) -> None:
         self.parts = parts_of([resolve(part, Negatives, {}) for part in parts])
         for part in self.parts:
             if not part.num_negatives:

@@ -1,7 +1,10 @@
 """A drop-in for `tfrs.tasks.Retrieval` that never holds the score matrix."""
 
+from typing import Any, Literal
+
 import keras
 
+from tfrs_croloss._typing import Loss
 from tfrs_croloss.losses import CROLoss, RetrievalLoss, embedding_loss
 from tfrs_croloss.losses.arguments import check_count, check_positive
 from tfrs_croloss.losses.checks import check_shape
@@ -77,18 +80,18 @@ class Retrieval(tfrs.tasks.Retrieval):
 
     def __init__(
         self,
-        loss=None,
-        metrics=None,
-        batch_metrics=None,
-        loss_metrics=None,
-        temperature=None,
-        num_hard_negatives=None,
-        remove_accidental_hits=False,
-        name=None,
-        block_size="auto",
-        cross_replica=True,
-        memory_size=0,
-    ):
+        loss: Loss | None = None,
+        metrics: Any = None,
+        batch_metrics: list[Any] | None = None,
+        loss_metrics: list[Any] | None = None,
+        temperature: float | None = None,
+        num_hard_negatives: int | None = None,
+        remove_accidental_hits: bool = False,
+        name: str | None = None,
+        block_size: int | Literal["auto"] | None = "auto",
+        cross_replica: bool = True,
+        memory_size: int = 0,
+    ) -> None:
         if loss is not None and not callable(loss):
             raise ValueError(f"`loss` must be a Keras loss, or None. Received: {loss!r}")
         # A variable, a learned temperature, has no value to look at yet.

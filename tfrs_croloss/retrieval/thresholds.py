@@ -51,7 +51,7 @@ class Thresholds(tf.Module):
     >>> history = model.fit(data, epochs=10, callbacks=[refresh], verbose=0)
     """
 
-    def __init__(self, num_users, k):
+    def __init__(self, num_users: int, k: int) -> None:
         super().__init__(name="thresholds")
         self.k = check_count("k", k)
         # NaN, so that nobody trains with thresholds that were never refreshed.

@@ -32,7 +32,9 @@ class ItemTower(tf_keras.Model):
     TensorShape([2, 32])
     """
 
-    def __init__(self, num_items, dim, name="item_tower", normalize=True):
+    def __init__(
+        self, num_items: int, dim: int, name: str = "item_tower", normalize: bool = True
+    ) -> None:
         super().__init__(name=name)
         self.normalize = normalize
         self.embedding = _embedding(num_items, dim, "items")
@@ -57,7 +59,9 @@ class UserTower(tf_keras.Model):
     TensorShape([2, 32])
     """
 
-    def __init__(self, num_users, dim, name="user_tower", normalize=True):
+    def __init__(
+        self, num_users: int, dim: int, name: str = "user_tower", normalize: bool = True
+    ) -> None:
         super().__init__(name=name)
         self.normalize = normalize
         self.embedding = _embedding(num_users, dim, "users")
@@ -85,7 +89,9 @@ class HistoryTower(tf_keras.Model):
     TensorShape([1, 32])
     """
 
-    def __init__(self, item_tower, name="history_tower", normalize=True):
+    def __init__(
+        self, item_tower: ItemTower, name: str = "history_tower", normalize: bool = True
+    ) -> None:
         super().__init__(name=name)
         self.normalize = normalize
         self.embedding = item_tower.embedding

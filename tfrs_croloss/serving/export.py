@@ -2,30 +2,37 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfrs_croloss._files import replaced_folder, versions
+from tfrs_croloss._typing import Features, SparseMatrix, StrPath
 from tfrs_croloss.losses.arguments import check_count
+from tfrs_croloss.retrieval.model import RetrievalModel
 from tfrs_croloss.retrieval.requirements import tf
 from tfrs_croloss.serving.search import ExactSearch, ScaNNSearch
 from tfrs_croloss.serving.server import Server
 from tfrs_croloss.serving.warm_up import write_warm_up
 
+if TYPE_CHECKING:
+    from tfrs_croloss.data import RetrievalData
+
+
 SEARCHES = ("exact", "scann")
 
 
 def export_model(
-    model,
-    data,
-    path,
-    k=100,
-    history_length=0,
-    seen=None,
-    search="exact",
-    query=None,
-    version=None,
-    target_recall=0.99,
-    mask_history=True,
-):
+    model: RetrievalModel,
+    data: "RetrievalData",
+    path: StrPath,
+    k: int = 100,
+    history_length: int = 0,
+    seen: SparseMatrix | None = None,
+    search: str = "exact",
+    query: Features | None = None,
+    version: int | None = None,
+    target_recall: float = 0.99,
+    mask_history: bool = True,
+) -> Path:
     """Writes a SavedModel that answers with the top items, as TensorFlow Serving wants it.
 
     The model is `<path>/<version>`, written whole or not at all: a server that polls `path` loads
@@ -112,7 +119,7 @@ def export_model(
         raise ValueError(f"`model` has {model.num_items} items, `data` has {len(data.items)}")
     folder = None if version is None else Path(path) / str(check_count("version", version))
     is_foreign = folder is not None and not (folder / "saved_model.pb").exists()
-    if is_foreign and folder.exists() and any(folder.iterdir()):
+    if is_foreign and folder.exists() and any(folder.iterdir()):  # type: ignore[union-attr]
         raise ValueError(f"{folder} holds something else than a SavedModel: choose another folder")
     candidates = model.candidate_embeddings()
     queries = model.query_embeddings(data.queries(history_length) if query is None else query)

@@ -80,7 +80,7 @@ class Server(tf.Module):
 
         else:
 
-            def signature(x, y=nothing, k=k, exclude=nothing):
+            def signature(x, y=nothing, k=k, exclude=nothing):  # type: ignore[misc]
                 return function(x, y, k, exclude)
 
         return tf.function(signature, input_signature=[*inputs, *options])

@@ -1,9 +1,12 @@
 """How much of a search's outcome goes with each hyperparameter."""
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
+
+from tfrs_croloss._typing import Array
 
 # Groups that the values of a number are cut into.
 NUM_BINS = 3
@@ -24,14 +27,18 @@ class Importance(NamedTuple):
     p_value: float
 
 
-def importances(values, objectives, budgets=None):
+def importances(
+    values: Sequence[Mapping[str, Any]],
+    objectives: Array,
+    budgets: Array | None = None,
+) -> dict[str, Importance]:
     """The importance of each hyperparameter by itself, by the Kruskal-Wallis test.
 
     Trials are grouped by a hyperparameter: by its values, or where these are more than three
     numbers, by the lower, middle and upper third of them, so that a best value in the middle is
     seen. With H of the test, k groups and n trials,
 
-    ```
+    ```math
     share = max(0, (H - k + 1) / (n - k))
     ```
 

@@ -1,6 +1,8 @@
 """A search space from plain data, as a YAML or JSON file holds it."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import keras_tuner
 
@@ -9,7 +11,7 @@ NONE = "null"
 RANGE_KEYS = ("min", "max", "step", "scale")
 
 
-def build_space(entries):
+def build_space(entries: Mapping[str, Any]) -> Any:
     """The `keras_tuner.HyperParameters` that `entries` describe.
 
     Args:

@@ -4,8 +4,10 @@ import contextlib
 import io
 import math
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras_tuner
 from keras_tuner.engine.base_tuner import BaseTuner
@@ -13,6 +15,7 @@ from keras_tuner.engine.trial import TrialStatus
 from keras_tuner.errors import FailedTrialError, FatalError
 from keras_tuner.src.distribute import utils as distribution
 
+from tfrs_croloss._typing import StrPath
 from tfrs_croloss.tuning import chief
 from tfrs_croloss.tuning.oracles import BandOracle, BayesianOracle, RandomOracle
 from tfrs_croloss.tuning.space import build_space, decoded
@@ -81,7 +84,9 @@ class FunctionTuner(BaseTuner):
         directory: Folder of the search.
     """
 
-    def __init__(self, oracle, train, directory):
+    def __init__(
+        self, oracle: Any, train: Callable[[Assignment], float], directory: StrPath
+    ) -> None:
         directory = Path(directory)
         process_role()  # Says what is wrong with the environment.
         # It says that it reloads.
@@ -223,14 +228,14 @@ class RandomSearch(FunctionTuner):
 
     def __init__(
         self,
-        train,
-        space,
-        directory,
-        max_trials=30,
-        objective="objective",
-        direction="max",
-        seed=0,
-    ):
+        train: Callable[[Assignment], float],
+        space: Mapping[str, Any],
+        directory: StrPath,
+        max_trials: int = 30,
+        objective: str = "objective",
+        direction: str = "max",
+        seed: int = 0,
+    ) -> None:
         oracle = RandomOracle(
             objective=keras_tuner.Objective(objective, direction),
             max_trials=max_trials,
@@ -260,15 +265,15 @@ class BayesianOptimization(FunctionTuner):
 
     def __init__(
         self,
-        train,
-        space,
-        directory,
-        max_trials=30,
-        num_initial_points=None,
-        objective="objective",
-        direction="max",
-        seed=0,
-    ):
+        train: Callable[[Assignment], float],
+        space: Mapping[str, Any],
+        directory: StrPath,
+        max_trials: int = 30,
+        num_initial_points: int | None = None,
+        objective: str = "objective",
+        direction: str = "max",
+        seed: int = 0,
+    ) -> None:
         oracle = BayesianOracle(
             objective=keras_tuner.Objective(objective, direction),
             max_trials=max_trials,
@@ -301,16 +306,16 @@ class Hyperband(FunctionTuner):
 
     def __init__(
         self,
-        train,
-        space,
-        directory,
-        max_epochs,
-        factor=3,
-        max_trials=None,
-        objective="objective",
-        direction="max",
-        seed=0,
-    ):
+        train: Callable[[Assignment], float],
+        space: Mapping[str, Any],
+        directory: StrPath,
+        max_epochs: int,
+        factor: int = 3,
+        max_trials: int | None = None,
+        objective: str = "objective",
+        direction: str = "max",
+        seed: int = 0,
+    ) -> None:
         oracle = BandOracle(
             objective=keras_tuner.Objective(objective, direction),
             max_epochs=max_epochs,

@@ -1,0 +1,72 @@
+"""The floors of the house, and that ARCHITECTURE.md and CONTRIBUTING.md name what there is."""
+
+import ast
+import re
+
+import pytest
+
+from tests.pages import ROOT
+
+FLOORS = {
+    "losses": 1,
+    "data": 2,
+    "index": 2,
+    "retrieval": 3,
+    "evaluation": 3,
+    "serving": 4,
+    "tuning": 4,
+}
+FOREIGN = {  # beside what is above: what a folder must not know
+    "losses": {"tensorflow_recommenders", "tf_keras", "scann", "keras_tuner", "pandas"},
+    "data": {"tensorflow_recommenders", "tf_keras", "tfrs_croloss.losses"},
+    "index": {"tensorflow_recommenders", "tf_keras", "tfrs_croloss.losses"},
+    "serving": {"tfrs_croloss.tuning"},
+    "tuning": {"tfrs_croloss.serving", "tensorflow", "tensorflow_recommenders"},
+}
+BASE = {"_extras", "_files", "_machine", "_typing"}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            yield node.module
+
+
+def test_every_folder_has_its_floor():
+    assert {path.parent.name for path in ROOT.glob("tfrs_croloss/*/__init__.py")} == set(FLOORS)
+
+
+@pytest.mark.parametrize("folder", FLOORS)
+def test_a_folder_imports_nothing_from_above(folder):
+    for path in ROOT.glob(f"tfrs_croloss/{folder}/**/*.py"):
+        for name in imports(path):
+            first, second = [*name.split("."), ""][:2]
+            assert first not in ("pipelines", "benchmarks"), path
+            assert not {first, f"{first}.{second}"} & FOREIGN.get(folder, set()), path
+            if first == "tfrs_croloss" and second not in BASE:
+                assert FLOORS[second] <= FLOORS[folder], path
+
+
+def test_the_service_knows_the_export_alone():
+    paths = [ROOT / "pipelines" / "serve.py", *ROOT.glob("pipelines/service/*.py")]
+    assert len(paths) > 4
+    for path in paths:
+        assert not any(name.startswith("tfrs_croloss") for name in imports(path)), path
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_paths_and_names_exist(page):
+    folders = ("tfrs_croloss", "pipelines")
+    code = "".join(path.read_text() for name in folders for path in ROOT.glob(f"{name}/**/*.py"))
+    words = set(re.findall(r"`([^`\s]+)`", (ROOT / page).read_text()))
+    paths = {word for word in words if re.search(r"/$|\.(py|md|yaml|toml|lock)$", word)}
+    names = {word for word in words - paths if re.fullmatch(r"[A-Z]\w*[a-z]\w*(\.\w+)?", word)}
+    assert len(paths) > 5
+    for path in paths - {"dist/"}:
+        assert any((folder / path).exists() for folder in (ROOT, ROOT / "tfrs_croloss")), path
+    for name in names:
+        for part in name.split("."):
+            assert re.search(rf"\b(class|def) {part}\b|^{part} = ", code, re.MULTILINE), name

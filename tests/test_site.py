@@ -1,0 +1,60 @@
+"""The site's pages: what they leave out, and how formulas become LaTeX. `make docs` builds them."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from website.formulas import to_latex, to_mathml
+
+ROOT = Path(__file__).parent.parent
+
+
+def public_names(package):
+    """`__all__` of a package, read and not imported."""
+    for node in ast.parse((ROOT / package / "__init__.py").read_text()).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == "__all__":
+            return ast.literal_eval(node.value)
+    raise AssertionError(f"{package} has no __all__")
+
+
+def test_the_api_has_every_public_name():
+    pages = "".join(page.read_text() for page in (ROOT / "website" / "api").glob("*.md"))
+    shown = set(re.findall(r"^::: tfrs_croloss\.(\S+)$", pages, re.MULTILINE))
+    packages = [path.parent.name for path in ROOT.glob("tfrs_croloss/*/__init__.py")]
+    assert len(packages) > 5
+    for package in packages:
+        names = {f"{package}.{name}" for name in public_names(f"tfrs_croloss/{package}")}
+        assert package in shown or names <= shown, names - shown
+
+
+def test_every_page_has_its_place():
+    config = (ROOT / "mkdocs.yml").read_text()
+    pages = [page for page in ROOT.glob("docs/*.md") if page.read_text().startswith("# ")]
+    pages += [*ROOT.glob("*.md"), ROOT / "docs" / "performance-index.md"]  # which has no heading
+    shown = set(re.findall(r": (\S+\.md)$", config, re.MULTILINE))
+    api = {f"api/{page.name}" for page in ROOT.glob("website/api/*.md")}
+    assert shown == {str(page.relative_to(ROOT)) for page in pages} | api
+
+
+@pytest.mark.parametrize(
+    ("formula", "latex"),
+    [
+        ("L = ln Σ_j v_j · e^(x_j)", r"L = \ln\, \sum _j v_j \cdot  e^{x_j}"),
+        ("x = (s_j - s⁺) / temperature,    n", r"x = (s_j - s^+) / \text{temperature}, \qquad n"),
+        (
+            "r^(1/robust_temperature)  for  τ₂",
+            r"r^{1/\text{robust\_temperature}} \; \text{for} \; τ_2",
+        ),
+        (r"\frac{a}{b}", r"\frac{a}{b}"),
+    ],
+)
+def test_formulas(formula, latex):
+    assert to_latex(formula) == latex
+
+
+def test_formulas_are_mathml_one_a_line():
+    drawn = to_mathml("a < b\n\nc", "math", "formula", {}, None)
+    assert drawn.count("<math") == drawn.count('<div class="formula"') == 2
+    assert 'title="a &lt; b"' in drawn

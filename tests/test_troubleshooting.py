@@ -1,0 +1,243 @@
+"""Each error on the page about troubleshooting, provoked: its words are today's versions'."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+import tf_keras
+
+from tfrs_croloss import CROLoss, MultiMarginLoss, RetrievalLoss, SoftmaxLossAtK, embedding_loss
+from tfrs_croloss._extras import require
+from tfrs_croloss.data import read_interactions
+from tfrs_croloss.retrieval import Retrieval
+
+ROOT = Path(__file__).parent.parent
+SECTION = re.compile(r"^### (.+?)\n(.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
+QUOTE = re.compile(r"^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGE = {
+    heading: QUOTE.findall(text)
+    for heading, text in SECTION.findall((ROOT / "docs" / "troubleshooting.md").read_text())
+}
+# In a process without the legacy Keras that conftest.py asks for, and without ScaNN.
+FRESH = """
+import json, importlib, tensorflow as tf
+
+def said(do):
+    try:
+        do()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+def op():
+    graph = tf.compat.v1.GraphDef()
+    graph.node.add(name="search", op="Scann>ScannSearchBatched")
+    tf.graph_util.import_graph_def(graph)
+
+imports = ["tensorflow_recommenders", "tfrs_croloss.retrieval"]
+# The op first: importing TFRS would bring ScaNN.
+print(json.dumps([said(op)] + [said(lambda: importlib.import_module(name)) for name in imports]))
+"""
+
+
+def run(*command, folder=ROOT, **environment):
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    return json.loads(run(sys.executable, "-c", FRESH, TF_USE_LEGACY_KERAS="").stdout)
+
+
+def embeddings(seed, num=4):
+    return tf.random.stateless_normal([num, 8], [seed, 0])
+
+
+def call(task, **arguments):
+    return task(embeddings(0), embeddings(1), **arguments)
+
+
+def hidden_scipy(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "scipy" else find(name)
+    )
+    require("tfrs_croloss.index", "pandas", "scipy")
+
+
+def other_backend(monkeypatch):
+    from tfrs_croloss.retrieval import requirements
+
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    requirements._check()
+
+
+def scann_that_does_not_load(monkeypatch):
+    def not_found(name, *arguments, **more):
+        if name == "tensorflow_recommenders":
+            raise tf.errors.NotFoundError(None, None, "_scann_ops.so: undefined symbol")
+        return original(name, *arguments, **more)
+
+    original = __import__
+    source = (ROOT / "tfrs_croloss" / "retrieval" / "requirements.py").read_text()
+    scope = {"__name__": "requirements", "__builtins__": {**vars(__import__("builtins"))}}
+    scope["__builtins__"]["__import__"] = not_found
+    exec(compile(source, "requirements.py", "exec"), scope)
+
+
+def make_with_no_python(tmp_path):
+    for name in ("Makefile", "requirements.lock"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    done = run("make", "install", "PYTHON=/bin/false", folder=tmp_path)
+    assert done.returncode == 2
+    raise OSError(done.stderr)
+
+
+def mean_under_a_strategy():
+    loss = tf_keras.losses.CategoricalCrossentropy(from_logits=True)
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        call(tfrs.tasks.Retrieval(loss=loss))
+
+
+def tune_a_model_of_keras_2(tmp_path):
+    def build(values):
+        return tf_keras.Sequential([tf_keras.layers.Dense(1)])
+
+    tuner = keras_tuner.RandomSearch(build, "loss", 1, directory=tmp_path)
+    tuner.search(np.ones([2, 2]), np.ones([2, 1]))
+
+
+class Unregistered(RetrievalLoss):
+    def compare(self, negative, row):
+        raise NotImplementedError
+
+    def aggregate(self, totals, row):
+        raise NotImplementedError
+
+
+def load_what_is_not_registered():
+    config = keras.saving.serialize_keras_object(Unregistered())
+    config["module"] = None  # as in another process, which has not imported it
+    keras.saving.deserialize_keras_object(config)
+
+
+def save_an_index_that_was_not_called(tmp_path):
+    index = tfrs.layers.factorized_top_k.BruteForce(k=2)
+    index.index(embeddings(0))
+    index.save(str(tmp_path / "index"))
+
+
+def save_a_model_with_metrics(tmp_path):
+    class Model(tfrs.Model):
+        def __init__(self):
+            super().__init__()
+            self.items = tf_keras.layers.Embedding(10, 4)
+            candidates = tf.data.Dataset.range(10).batch(5).map(self.items)
+            metrics = tfrs.metrics.FactorizedTopK(candidates=candidates)
+            self.task = tfrs.tasks.Retrieval(metrics=metrics)
+
+        def compute_loss(self, inputs, training=False):
+            return self.task(self.items(inputs), self.items(inputs))
+
+    model = Model()
+    model.compile("sgd")
+    model.fit(tf.data.Dataset.range(8).batch(4), verbose=0)
+    tf.saved_model.save(model, str(tmp_path / "model"))
+
+
+def read_without_the_column(tmp_path):
+    (tmp_path / "ratings.csv").write_text("a,b\n1,2\n")
+    read_interactions(tmp_path / "ratings.csv", user="u", item="b")
+
+
+def export_no_run(tmp_path):
+    done = run(sys.executable, "-m", "pipelines", "export", "--run", str(tmp_path))
+    assert done.returncode == 2
+    raise OSError(done.stderr)
+
+
+def no_cosines():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MultiMarginLoss(margins=(0.5,), weights=(1.0,))([[1, 0]], [[5.0, 0.0]])
+
+
+# What provokes each quotation of a section, in their order: a function, or the place in `fresh`.
+PROVOKED = {
+    "TFRS wants Keras 2": [1, 2],
+    "An extra is missing": [hidden_scipy],
+    "Keras runs on another backend": [other_backend],
+    "ScaNN and TensorFlow do not fit": [scann_that_does_not_load],
+    "No Python 3.11": [make_with_no_python],
+    "The loss is a class": [lambda: call(tfrs.tasks.Retrieval(loss=CROLoss))],
+    "Scores that are NaN": [lambda: CROLoss()([[1, 0]], [[np.nan, 0.0]])],
+    "Labels other than 0 and 1": [lambda: CROLoss()([[0.9, 0.1]], [[1.0, 0.0]])],
+    "More positives than one": [lambda: CROLoss()([[1, 1, 0]], [[1.0, 0.0, 0.0]])],
+    "Shapes that are no matrix of scores": [lambda: CROLoss()([0, 1], [0.3, 0.7])],
+    "Scores that are no cosines": [no_cosines],
+    "A threshold is missing": [lambda: SoftmaxLossAtK()([[1, 0]], [[1.0, 0.0]])],
+    "No candidate ids": [
+        lambda: call(tfrs.tasks.Retrieval(remove_accidental_hits=True)),
+        lambda: call(Retrieval(loss=CROLoss(), remove_accidental_hits=True)),
+    ],
+    "Fewer candidates than queries": [
+        lambda: embedding_loss(CROLoss(), embeddings(0), embeddings(1, 2))
+    ],
+    "The mean, under a distribution strategy": [mean_under_a_strategy],
+    "Too few hard negatives": [
+        lambda: call(tfrs.tasks.Retrieval(num_hard_negatives=-3)),
+        lambda: Retrieval(num_hard_negatives=0),
+    ],
+    "keras-tuner refuses the model": [tune_a_model_of_keras_2],
+    "A class of one's own is not found": [load_what_is_not_registered],
+    "A kernel of one's own cannot be saved": [
+        lambda: CROLoss(kernel=lambda x: keras.ops.exp(x)).get_config()
+    ],
+    "TFRS's index was never called": [save_an_index_that_was_not_called],
+    "Metrics that block saving": [save_a_model_with_metrics],
+    "ScaNN's op is not registered": [0],
+    "A file without the column": [read_without_the_column],
+    "No run to export": [export_no_run],
+}
+
+
+def test_every_quotation_is_provoked():
+    assert {heading: len(quotes) for heading, quotes in PAGE.items()} == {
+        heading: len(provoked) for heading, provoked in PROVOKED.items()
+    }
+
+
+@pytest.mark.parametrize("heading", PROVOKED)
+def test_the_words_are_those_of_the_error(heading, request):
+    for quote, provoke in zip(PAGE[heading], PROVOKED[heading], strict=True):
+        if isinstance(provoke, int):
+            said = request.getfixturevalue("fresh")[provoke]
+        else:
+            names = provoke.__code__.co_varnames[: provoke.__code__.co_argcount]
+            with pytest.raises(Exception) as caught:  # noqa: PT011
+                provoke(*map(request.getfixturevalue, names))
+            said = f"{caught.type.__name__}: {caught.value}"
+        parts = [re.escape(" ".join(part.split())) for part in quote.split("…")]
+        assert re.search(" ?.*".join(parts), " ".join(said.split())), said
+
+
+def test_tfrs_says_nothing_of_no_hard_negatives():
+    for number in (0, -1):
+        assert call(tfrs.tasks.Retrieval(num_hard_negatives=number)) == 0
