@@ -30,10 +30,10 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # What pip says about its own updates is noise here.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo serve test test-backends test-serving lint format docs lock clean
+.PHONY: help install demo serve test test-backends test-serving test-packaging lint format docs lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 install: $(VENV)/.installed ## Make .venv: the locked dependencies, then this package, editable
 
@@ -85,6 +85,9 @@ test-backends: $(BACKENDS)/.locked ## Run the tests of the losses on JAX and on 
 
 test-serving: install $(SERVING)/.locked ## Run the tests of the HTTP service
 	$(BIN)/python $(PYTEST) tests/service $(ARGS)
+
+test-packaging: install ## Install the wheel into clean environments with each extra alone, and use it
+	$(BIN)/python -m tests.packaging.extras $(ARGS)
 
 lint: install ## Check the code, its formatting and its types
 	$(BIN)/ruff check .

