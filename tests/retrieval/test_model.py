@@ -261,7 +261,7 @@ def test_a_checkpoint_goes_on_where_it_was(tmp_path):
 def test_two_replicas_step_as_one():
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-m", "tests.retrieval.model_on_two_replicas"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
