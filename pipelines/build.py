@@ -107,16 +107,14 @@ def _read(config, path):
     )
 
 
-def build_task(config, num_items):
+def build_task(config, num_candidates, **options):
     """The TFRS task with the loss that `config` names."""
     return Retrieval(
-        loss=build_loss(config, num_items),
+        loss=build_loss(config, num_candidates),
         # The other losses have temperatures of their own; margins are cosines and want none.
         temperature=config.temperature if config.loss == "softmax" else None,
         remove_accidental_hits=True,
-        memory_size=config.memory,
-        # TFRS reports the loss of an epoch's last batch; this is the mean over its batches.
-        loss_metrics=[tf_keras.metrics.Mean(name="mean_loss")],
+        **options,
     )
 
 
@@ -160,17 +158,27 @@ def build_model(config, data):
         query_tower,
         item_tower,
         num_items,
-        build_task(config, num_items),
+        build_task(
+            config,
+            num_items,
+            memory_size=config.memory,
+            # TFRS reports the loss of an epoch's last batch; this is the mean over its batches.
+            loss_metrics=[tf_keras.metrics.Mean(name="mean_loss")],
+        ),
         negatives=build_negatives(config, data),
         weigh=config.weigh,
         query_dropout=config.dropout,
         thresholds=thresholds,
+        reverse_task=build_task(config, data.num_train_users) if config.reverse_weight else None,
+        reverse_weight=config.reverse_weight,
     )
     model.compile(FusedAdam(config.learning_rate, weight_decay=config.weight_decay or None))
     # These make the variables that a checkpoint needs.
     queries = data.queries(config.history_length_of_tower)
     model.query_embeddings({name: rows[:1] for name, rows in queries.items()})
     model.candidate_embeddings()
-    model.task.build([None, config.dim])
+    for task in (model.task, model.reverse_task):
+        if task is not None:
+            task.build([None, config.dim])
     model.optimizer.build(model.trainable_variables)
     return model

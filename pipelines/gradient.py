@@ -1,6 +1,5 @@
 """Where a loss pushes: at which negatives of a row, and in which rows."""
 
-import dataclasses
 import warnings
 from typing import NamedTuple
 
@@ -44,8 +43,8 @@ def gradient_by_rank(config, data, model):
         data: Its `RetrievalData`.
         model: Its model, as `open_run` gives it.
     """
-    # What the memory holds are embeddings, which the probe has no scores of.
-    task = build_task(dataclasses.replace(config, memory=0), len(data.items))
+    # Without a memory: what it holds are embeddings, which the probe has no scores of.
+    task = build_task(config, len(data.items))
     probe = _Probe(task, model.in_batch)
     batches, _ = training_batches(
         data,

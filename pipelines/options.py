@@ -140,6 +140,8 @@ class ModelOptions:
         mask_known: Whether a user's other training items are no negatives. It takes time where
             users have many, and pays where the negatives are a large part of the catalogue.
         memory: Past positives that are kept as negatives; 0 for none.
+        reverse_weight: Weight of the same loss the other way round beside it: each item is to
+            find its user among those of the batch; 0 for none.
     """
 
     tower: Literal["id", "history"] = "id"
@@ -154,6 +156,7 @@ class ModelOptions:
     weigh: bool = False
     mask_known: bool = False
     memory: int = 0
+    reverse_weight: float = 0.0
 
 
 @dataclass(kw_only=True)
@@ -273,7 +276,10 @@ class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
                 "--weigh and --memory exclude each other: how often the memory draws an item is "
                 f"not known. Received: --memory {self.memory}"
             )
-        for option in ("negatives", "memory", "sampling_beta", "weight_decay", "save_every"):
+        for option in (
+            *("negatives", "memory", "sampling_beta", "reverse_weight"),
+            *("weight_decay", "save_every"),
+        ):
             if getattr(self, option) < 0:
                 raise ValueError(
                     f"--{option} must not be negative. Received: {getattr(self, option)}"
@@ -292,6 +298,11 @@ class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
             raise ValueError(
                 f"--for_top_n must be given for --loss {self.loss}, a positive number: the K that "
                 f"it aims at. Received: {self.for_top_n}"
+            )
+        if self.loss in WITH_THRESHOLDS and self.reverse_weight:
+            raise ValueError(
+                f"--reverse_weight must be 0 for --loss {self.loss}: thresholds are of users, and "
+                f"items have none. Received: {self.reverse_weight}"
             )
         if self.for_top_n is not None and self.alpha != LossOptions.alpha:
             raise ValueError(

@@ -105,6 +105,12 @@ def csv(*rows, header="user,item,time"):
         (csv(*ROWS), ["--loss", "slk"], "--for_top_n must be given for --loss slk"),
         (csv(*ROWS), ["--loss", "talos", "--for_top_n", "0"], "--for_top_n must be given for"),
         (csv(*ROWS), ["--loss", "slk", "--for_top_n", "99"], "--for_top_n must be at most the 7"),
+        (csv(*ROWS), ["--reverse_weight", "-1"], "--reverse_weight must not be negative"),
+        (
+            csv(*ROWS),
+            ["--loss", "slk", "--for_top_n", "2", "--reverse_weight", "1"],
+            "--reverse_weight must be 0 for --loss slk",
+        ),
         (csv(*ROWS), ["--refresh_thresholds", "0"], "--refresh_thresholds must be positive"),
         (
             csv(*ROWS),

@@ -81,6 +81,12 @@ def model_with_thresholds():
     return model
 
 
+def model_with_reverse_task():
+    tasks = [Retrieval(loss=CROLoss(), remove_accidental_hits=True) for _ in range(2)]
+    negatives = UniformNegatives(NUM_ITEMS, 5)
+    return model_of(tasks[0], negatives, reverse_task=tasks[1], reverse_weight=0.3)
+
+
 def fitted(model):
     def batches():
         start = 0
@@ -102,19 +108,19 @@ def main():
     tf.config.set_logical_device_configuration(
         cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2
     )
-    one, one_of_thresholds = retrieval_model(), model_with_thresholds()
-    expected, expected_of_thresholds = fitted(one), fitted(one_of_thresholds)
+    makers = retrieval_model, model_with_thresholds, model_with_reverse_task
+    on_one = [make() for make in makers]
+    tables = [fitted(model) for model in on_one]
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     assert strategy.num_replicas_in_sync == 2
     with strategy.scope():
-        two, two_of_thresholds = retrieval_model(), model_with_thresholds()
+        on_two = [make() for make in makers]
         # Out of a replica they are whole.
-        np.testing.assert_allclose(sum(two.losses), sum(retrieval_model().losses), rtol=1e-6)
-    for actual, table in zip(fitted(two), expected, strict=True):
-        np.testing.assert_allclose(actual, table, rtol=1e-5, atol=1e-6)
-    for actual, table in zip(fitted(two_of_thresholds), expected_of_thresholds, strict=True):
-        np.testing.assert_allclose(actual, table, rtol=1e-5, atol=1e-6)
-    for model in (one_of_thresholds, two_of_thresholds):
+        np.testing.assert_allclose(sum(on_two[0].losses), sum(retrieval_model().losses), rtol=1e-6)
+    for model, expected in zip(on_two, tables, strict=True):
+        for actual, table in zip(fitted(model), expected, strict=True):
+            np.testing.assert_allclose(actual, table, rtol=1e-5, atol=1e-6)
+    for model in (on_one[1], on_two[1]):
         # Of the trained model: on every replica the third of a user's scores.
         model.refresh_thresholds({"user": np.arange(NUM_USERS)})
         users, items = (
@@ -124,6 +130,7 @@ def main():
         third = np.sort(users @ items.T, axis=1)[:, -3]
         for copy in strategy.experimental_local_results(model.thresholds.values):
             np.testing.assert_allclose(copy, third, rtol=1e-5, atol=1e-6)
+    one, two = on_one[0], on_two[0]
     assert one.step.numpy() == two.step.numpy() == len(BATCHES)
     np.testing.assert_allclose(sum(two.losses), sum(one.losses), rtol=1e-5)
 

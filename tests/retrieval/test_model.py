@@ -172,6 +172,49 @@ def test_weights_are_one_over_the_expected_counts(name):
     assert int(model.step) == 5
 
 
+@pytest.mark.parametrize("task_class", [tfrs.tasks.Retrieval, Retrieval])
+def test_a_reverse_task_has_items_ask_for_their_users(task_class):
+    loss = CROLoss(alpha=1.2)
+    towers = UserTower(NUM_USERS, DIM), ItemTower(NUM_ITEMS, DIM)
+    model = RetrievalModel(
+        *towers,
+        NUM_ITEMS,
+        task_class(loss=loss),
+        PARTS["uniform"],
+        reverse_task=task_class(loss=loss, remove_accidental_hits=True),
+        reverse_weight=0.3,
+    )
+    # User 1 is there twice, and none of her own negatives.
+    users, items = np.array([0, 1, 1]), np.array([10, 11, 12])
+    batch = {"query": {"user": users}, "item": items, "sample_weight": np.array([1.0, 2.0, 0.5])}
+    scores = model.candidate_embeddings()[items] @ model.query_embeddings({"user": users}).T
+    expected = 0.0
+    for i, weight in enumerate(batch["sample_weight"]):
+        row = [-np.inf if j != i and users[j] == users[i] else scores[i, j] for j in range(3)]
+        expected += 0.3 * weight * cro_loss(row, i, "softplus", alpha=1.2)[0]
+    whole = model.compute_loss(batch)
+    model.reverse_task = None
+    np.testing.assert_allclose(whole - model.compute_loss(batch), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"reverse_task": Retrieval(memory_size=4)},
+            "`reverse_task` must have no memory, .* memory_size=4",
+        ),
+        (
+            {"reverse_task": Retrieval(), "reverse_weight": -1.0},
+            "`reverse_weight` must not be negative. Received: -1.0",
+        ),
+    ],
+)
+def test_a_bad_reverse_task_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        weighing_model(PARTS["uniform"], **options)
+
+
 def test_dropout_is_drawn_by_the_step_and_in_training_alone():
     model = weighing_model(PARTS["uniform"], query_dropout=0.5)
     seen = []

@@ -32,10 +32,13 @@ class RetrievalModel(tfrs.Model):
             `candidate_weight` and masks accidental hits.
         item_features: For a candidate tower on features: a tensor, or a dict of tensors, whose
             rows are the items of the catalogue.
+        reverse_task: A task of its own that has the items ask for their users, as CLIP (Radford et
+            al., arXiv 2103.00020, figure 3) trains both ways: each positive is a query and its
+            candidates are the batch's queries, which come with the positions of `user`.
+        reverse_weight: Weight of its loss beside that of `task`, 1.
         thresholds: A `Thresholds`, for a loss that needs them. The batch's `query` must then have
             the positions of `user`, and `refresh_thresholds` must be called before training and
             every few epochs.
-
         query_dropout: Rate of dropout on the query embeddings in training, as the author of the
             multi-margin loss has it; drawn by the step, so that a resumed run draws the same.
 
@@ -45,8 +48,8 @@ class RetrievalModel(tfrs.Model):
     Raises:
         ValueError: If there are no negatives at all, or they are of another catalogue; if they
             are to be weighed and the task can't, or a part does not know its probabilities; if
-            the task takes no thresholds, or those are of more items than there are; or if the
-            dropout is no share.
+            the task takes no thresholds, or those are of more items than there are; if the reverse
+            task has a memory, or its weight is negative; or if the dropout is no share.
 
     Example:
     >>> import tensorflow as tf, tensorflow_recommenders as tfrs
@@ -78,6 +81,8 @@ class RetrievalModel(tfrs.Model):
         item_features: Array | Features | None = None,
         thresholds: Thresholds | None = None,
         query_dropout: float = 0.0,
+        reverse_task: Any = None,
+        reverse_weight: float = 1.0,
     ) -> None:
         super().__init__()
         if not 0 <= query_dropout < 1:
@@ -121,8 +126,17 @@ class RetrievalModel(tfrs.Model):
                     f"`thresholds` must be of a k of at most the model's {num_items} items. "
                     f"Received: k={thresholds.k}"
                 )
+        if getattr(reverse_task, "memory_size", 0):
+            raise ValueError(
+                "`reverse_task` must have no memory, which knows no users. Received: memory_size="
+                f"{reverse_task.memory_size}"
+            )
+        if not reverse_weight >= 0:
+            raise ValueError(f"`reverse_weight` must not be negative. Received: {reverse_weight}")
         self.thresholds = thresholds
         self.query_dropout = query_dropout
+        self.reverse_task = reverse_task
+        self.reverse_weight = reverse_weight
         # Of its own, and not the optimizer's, so that it does not depend on how that is wrapped.
         self.step = tf.Variable(
             0,
@@ -184,13 +198,23 @@ class RetrievalModel(tfrs.Model):
         queries = self.query_tower(inputs["query"], training=training)
         if training and self.query_dropout:
             queries = self._dropped_out(queries)
-        return self.task(
+        candidates = self.embed_items(items, training=training)
+        loss = self.task(
             queries,
-            self.embed_items(items, training=training),
+            candidates,
             sample_weight=inputs.get("sample_weight"),
             candidate_ids=items,
             compute_metrics=not training,
             **options,
+        )
+        if self.reverse_task is None:
+            return loss
+        return loss + self.reverse_weight * self.reverse_task(
+            candidates[:num_queries],
+            queries,
+            sample_weight=inputs.get("sample_weight"),
+            candidate_ids=inputs["query"]["user"],
+            compute_metrics=not training,
         )
 
     def _dropped_out(self, queries):
