@@ -1,30 +1,43 @@
 import numpy as np
 import pytest
 
-from tfrs_croloss.retrieval.known_positives import among
+from tfrs_croloss.retrieval.known_positives import into_mask
 from tfrs_croloss.retrieval.requirements import tf
 
+CANDIDATES = [7, 3, 9, 3, 1, 7]
+KNOWN = [[3, 8], [], [9, 7, 2, 3, 5], [4], [7]]
+OWN = [1, 0, 2, 3, 5]
 
-@pytest.mark.parametrize(("most", "width"), [(0, 8), (8, 8), (9, 16), (64, 64), (65, 128)])
-def test_what_is_left_is_what_is_among_the_candidates(most, width):
-    rng = np.random.default_rng(0)
-    others = rng.integers(0, 5000, 10), rng.integers(0, most + 1, 5)
-    candidates = rng.permutation(np.r_[:most, *others])
-    known = [list(range(most)), [9000], [], rng.permutation(6000).tolist()]
-    known[-1] = [k for k in known[-1] if k not in candidates or k < most]
-    actual = among(tf.ragged.constant(known, tf.int64), tf.constant(candidates, tf.int64)).numpy()
-    assert actual.shape == (4, width)
-    for row, all_of_row in zip(actual, known, strict=True):
-        expected = [k for k in all_of_row if k in candidates]
-        assert row.tolist() == expected + [-1] * (width - len(expected))
+
+@pytest.mark.parametrize("own", [None, OWN], ids=["positives apart", "positives among them"])
+@pytest.mark.parametrize("rank", [0, 1, 2])
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_candidates_that_are_known_are_masked(own, rank, dtype):
+    rng = np.random.default_rng(rank)
+    mask = [None, rng.random(6) < 0.6, rng.random([5, 6]) < 0.6][rank]
+    none, actual = into_mask(
+        tf.ragged.constant(KNOWN, dtype),
+        None if mask is None else tf.constant(mask),
+        tf.constant(CANDIDATES, dtype),
+        None if own is None else tf.constant(own),
+    )
+    assert none is None
+    for i in range(5):
+        for j in range(6):
+            expected = CANDIDATES[j] not in KNOWN[i] or (own is not None and own[i] == j)
+            if mask is not None:
+                expected &= bool(mask[j] if rank == 1 else mask[i][j])
+            assert bool(actual[i, j]) == expected
 
 
 def test_a_matrix_stays():
-    known = tf.constant([[3, -1]])
-    assert among(known, tf.constant([3, 4])) is known
-    assert among(None, None) is None
+    known, mask = tf.constant([[3, -1]]), tf.constant([True, False])
+    assert into_mask(known, mask, tf.constant([3, 4])) == (known, mask)
+    assert into_mask(None, None, None) == (None, None)
 
 
-def test_no_rows_are_no_rows():
+@pytest.mark.parametrize("num_candidates", [0, 4])
+def test_no_rows_are_no_rows(num_candidates):
     known = tf.RaggedTensor.from_row_lengths(tf.zeros([0], tf.int64), tf.zeros([0], tf.int64))
-    assert among(known, tf.zeros([0], tf.int64)).shape == (0, 8)
+    _, mask = into_mask(known, None, tf.zeros([num_candidates], tf.int64))
+    assert mask.shape == (0, num_candidates)

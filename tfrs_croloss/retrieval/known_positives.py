@@ -1,31 +1,35 @@
-"""Of the known positives of a row, those among the candidates: few of the many that a user has."""
+"""Which candidates are known positives of a row, where the rows' known positives are ragged."""
 
 from tfrs_croloss.retrieval.requirements import tf
 
-# What no candidate has: ids are positions, or hashes, and neither is negative.
-PADDING = -1
-LEAST_WIDTH = 8
 
+def into_mask(known_ids, mask, candidate_ids, positive_index=None):
+    """Ragged known positives as part of the mask, `(None, mask)`; else both as they are.
 
-def among(known_ids, candidate_ids):
-    """Leaves out what is not among the candidates.
-
-    Where users have up to hundreds of positives and most have few, that is most of a padded matrix.
+    Of the many that a user may have few are among a step's candidates. So these are looked for in
+    the flat list of all, where a matrix would be padding for the most part.
 
     Args:
-        known_ids: Integers, a `tf.RaggedTensor` `[num_queries, None]`; a matrix or None stays.
-        candidate_ids: Integers of the same dtype, `[num_candidates]`.
-
-    Returns:
-        `[num_queries, width]`, padded. The width is a power of two, so that what XLA compiles by
-        shape is compiled a few times only.
+        known_ids: Integers, `[num_queries, None]` or `[num_queries, num_known]`, or None.
+        mask: Bool `[num_candidates]` or `[num_queries, num_candidates]`, or None.
+        candidate_ids: Integers of the same dtype as the known, `[num_candidates]`.
+        positive_index: The candidate of each row that stays, `[num_queries]`, or None.
     """
     if not isinstance(known_ids, tf.RaggedTensor):
-        return known_ids
-    ids = tf.sort(candidate_ids)
-    place = tf.searchsorted(ids, known_ids.values)
-    is_there = tf.gather(ids, tf.minimum(place, tf.shape(ids)[0] - 1)) == known_ids.values
-    found = tf.ragged.boolean_mask(known_ids, known_ids.with_values(is_there)).to_tensor(PADDING)
-    width = tf.cast(tf.maximum(tf.shape(found)[1], LEAST_WIDTH), tf.float32)
-    width = tf.cast(2.0 ** tf.math.ceil(tf.math.log(width) / tf.math.log(2.0)), tf.int32)
-    return tf.pad(found, [[0, 0], [0, width - tf.shape(found)[1]]], constant_values=PADDING)
+        return known_ids, mask
+    num_queries, num_candidates = known_ids.nrows(), tf.size(candidate_ids, tf.int64)
+    order = tf.argsort(candidate_ids)
+    ids = tf.gather(candidate_ids, order)
+    # Drawn twice, a candidate is there twice.
+    first, end = (tf.searchsorted(ids, known_ids.values, side) for side in ("left", "right"))
+    row = tf.repeat(known_ids.value_rowids(), end - first)
+    column = tf.gather(order, tf.ragged.range(first, end).values)
+    # Flat, since an index of one number is the fastest.
+    place = row * num_candidates + tf.cast(column, tf.int64)
+    kept = tf.ones([num_queries * num_candidates], tf.bool)
+    kept = tf.tensor_scatter_nd_update(kept, place[:, tf.newaxis], tf.zeros_like(place, tf.bool))
+    if positive_index is not None:
+        place = tf.range(num_queries) * num_candidates + tf.cast(positive_index, tf.int64)
+        kept = tf.tensor_scatter_nd_update(kept, place[:, tf.newaxis], tf.ones_like(place, tf.bool))
+    kept = tf.reshape(kept, [num_queries, num_candidates])
+    return None, kept if mask is None else kept & mask

@@ -10,7 +10,7 @@ from tfrs_croloss.losses.arguments import check_count, check_positive
 from tfrs_croloss.losses.checks import check_shape
 from tfrs_croloss.losses.registration import register, serialize
 from tfrs_croloss.retrieval.batch_metrics import BatchMetrics
-from tfrs_croloss.retrieval.known_positives import among
+from tfrs_croloss.retrieval.known_positives import into_mask
 from tfrs_croloss.retrieval.memory import Memory
 from tfrs_croloss.retrieval.pool import Pool
 from tfrs_croloss.retrieval.replicas import num_replicas, summed
@@ -158,8 +158,8 @@ class Retrieval(tfrs.tasks.Retrieval):
             candidate_weight: v_j ≥ 0, `[num_candidates]`, or `[num_queries, num_candidates]` where
                 there are no candidates beyond these: how many items each stands for.
             known_positive_ids: `[num_queries, num_known]`, ids that are no negatives of the row: a
-                `tf.RaggedTensor`, which is faster, or a matrix padded with an id that no item
-                has, as -1 or "".
+                matrix padded with an id that no item has, as -1 or "", or a `tf.RaggedTensor`.
+                That is faster where numbers differ, and takes a mask, a byte a score.
             in_batch: Whether the positives of other rows are negatives; else extra candidates and
                 the memory alone.
             training: Whether the memory takes in the positives; must be given where there is one,
@@ -268,12 +268,14 @@ class Retrieval(tfrs.tasks.Retrieval):
                     sample_weight=sample_weight,
                 )
         if compute_batch_metrics and self._batch_metrics:
+            own = tf.range(tf.shape(queries)[0])
             self._batches.update(
                 self._scaled(queries, columns),
                 _shifted(columns),
                 columns.get("id"),
                 in_batch,
-                **rows | {"known_ids": among(rows["known_ids"], columns.get("id"))},
+                rows["sample_weight"],
+                *into_mask(rows["known_ids"], rows["mask"], columns.get("id"), own),
             )
         return loss
 
@@ -299,6 +301,9 @@ class Retrieval(tfrs.tasks.Retrieval):
                 )
             weight = weight if in_batch else weight[:, num_queries:]
         pool = Pool(columns, num_queries, in_batch, self.cross_replica, self.memory)
+        known_ids, all_of_mask = into_mask(
+            known_ids, pool.mask(mask), pool.columns.get("id"), pool.positive_index
+        )
         row_weight = sample_weight
         if not in_batch and mask is not None:
             # The positive is no candidate then: without it the row has no loss.
@@ -314,10 +319,10 @@ class Retrieval(tfrs.tasks.Retrieval):
             positives=None if in_batch else _shifted(pool.own),
             positive_ids=None if in_batch else pool.own.get("id"),
             candidate_ids=pool.columns.get("id"),
-            known_positive_ids=among(known_ids, pool.columns.get("id")),
+            known_positive_ids=known_ids,
             candidate_weight=pool.columns.get("weight", weight),
             sample_weight=row_weight,
-            score_mask=pool.mask(mask),
+            score_mask=all_of_mask,
             num_hard_negatives=self._num_hard_negatives,
             block_size=self.block_size,
             threshold=threshold,
