@@ -16,7 +16,7 @@ def test_candidates_that_are_known_are_masked(own, rank, dtype):
     rng = np.random.default_rng(rank)
     mask = [None, rng.random(6) < 0.6, rng.random([5, 6]) < 0.6][rank]
     none, actual = into_mask(
-        tf.ragged.constant(KNOWN, dtype),
+        tf.ragged.constant(KNOWN, dtype, row_splits_dtype=dtype),
         None if mask is None else tf.constant(mask),
         tf.constant(CANDIDATES, dtype),
         None if own is None else tf.constant(own),

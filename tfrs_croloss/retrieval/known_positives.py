@@ -17,6 +17,7 @@ def into_mask(known_ids, mask, candidate_ids, positive_index=None):
     """
     if not isinstance(known_ids, tf.RaggedTensor):
         return known_ids, mask
+    known_ids = known_ids.with_row_splits_dtype(tf.int64)
     num_queries, num_candidates = known_ids.nrows(), tf.size(candidate_ids, tf.int64)
     order = tf.argsort(candidate_ids)
     ids = tf.gather(candidate_ids, order)
