@@ -24,7 +24,7 @@ def test_every_loss_has_a_space_whose_trials_can_be_built(loss):
         values = {p.name: p.random_sample(seed + 7 * i) for i, p in enumerate(space.space)}
         options = options_of(Assignment.from_values("0", values).values, config)
         tried = dataclasses.replace(config, **options)
-        build_task(tried, num_items=100)
+        build_task(tried, num_candidates=100)
         assert options.keys() <= set(Config.__dataclass_fields__)
         assert list(tried.margins) == sorted(set(tried.margins))
 
