@@ -5,7 +5,7 @@ from tfrs_croloss.retrieval.known_positives import into_mask
 from tfrs_croloss.retrieval.requirements import tf
 
 CANDIDATES = [7, 3, 9, 3, 1, 7]
-KNOWN = [[3, 8], [], [9, 7, 2, 3, 5], [4], [7]]
+KNOWN = [[3, 8], [], [9, 7, 2, 9, 3, 5], [4], [7]]
 OWN = [1, 0, 2, 3, 5]
 
 

@@ -25,12 +25,12 @@ def into_mask(known_ids, mask, candidate_ids, positive_index=None):
     first, end = (tf.searchsorted(ids, known_ids.values, side) for side in ("left", "right"))
     row = tf.repeat(known_ids.value_rowids(), end - first)
     column = tf.gather(order, tf.ragged.range(first, end).values)
-    # Flat, since an index of one number is the fastest.
+    # Flat, since an index of one number is the fastest. Known twice, a place is there twice.
     place = row * num_candidates + tf.cast(column, tf.int64)
-    kept = tf.ones([num_queries * num_candidates], tf.bool)
-    kept = tf.tensor_scatter_nd_update(kept, place[:, tf.newaxis], tf.zeros_like(place, tf.bool))
+    stays = tf.zeros_like(place, tf.bool)
     if positive_index is not None:
-        place = tf.range(num_queries) * num_candidates + tf.cast(positive_index, tf.int64)
-        kept = tf.tensor_scatter_nd_update(kept, place[:, tf.newaxis], tf.ones_like(place, tf.bool))
+        stays = tf.cast(column, tf.int64) == tf.gather(tf.cast(positive_index, tf.int64), row)
+    others = tf.SparseTensor(place[:, tf.newaxis], stays, [num_queries * num_candidates])
+    kept = tf.sparse.to_dense(others, default_value=True, validate_indices=False)
     kept = tf.reshape(kept, [num_queries, num_candidates])
     return None, kept if mask is None else kept & mask
