@@ -24,13 +24,13 @@ BIN := $(VENV)/bin
 BACKENDS := .venv-backends
 # KServe too: it wants pandas 2.
 SERVING := .venv-serving
-EXTRAS := tfrs scann pipelines demo tune docs dev
+EXTRAS := tfrs scann pipelines demo notebooks tune docs dev
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 # What pip says about its own updates is noise here.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo serve test test-backends test-serving test-packaging lint format docs lock clean
+.PHONY: help install demo serve test test-backends test-serving test-packaging lint format notebooks docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -78,13 +78,15 @@ test: install ## Check the code with ruff and mypy, then run the tests
 	$(BIN)/mypy --no-error-summary
 	$(BIN)/python $(PYTEST) $(ARGS)
 
-test-backends: $(BACKENDS)/.locked ## Run the tests of the losses on JAX and on PyTorch
+test-backends: $(BACKENDS)/.locked ## Run the tests of the losses on JAX and on PyTorch, and the notebook on JAX
 	for backend in jax torch; do \
-		KERAS_BACKEND=$$backend $(BACKENDS)/bin/python $(PYTEST) tests/backends tests/losses tfrs_croloss/losses $(ARGS); \
+		KERAS_BACKEND=$$backend $(BACKENDS)/bin/python $(PYTEST) tests/backends tests/losses tests/notebooks \
+			tfrs_croloss/losses $(ARGS); \
 	done
 
-test-serving: install $(SERVING)/.locked ## Run the tests of the HTTP service
-	$(BIN)/python $(PYTEST) tests/service $(ARGS)
+test-serving: install $(SERVING)/.locked ## Run the tests of the HTTP service, and the notebook about it
+	$(BIN)/python $(PYTEST) tests/service \
+		"tests/notebooks/test_notebooks.py::test_it_runs[4-from-model-to-service]" $(ARGS)
 
 test-packaging: install ## Install the wheel into clean environments with each extra alone, and use it
 	$(BIN)/python -m tests.packaging.extras $(ARGS)
@@ -98,11 +100,16 @@ format: install ## Format the code and apply ruff's safe fixes
 	$(BIN)/ruff check --fix --exit-zero .
 	$(BIN)/ruff format .
 
+notebooks: install $(BACKENDS)/.locked $(SERVING)/.locked ## Run notebooks/, and write the outputs into them: ARGS="1 5" for some
+	$(BIN)/python -m notebooks.execute $(ARGS)
+	KERAS_BACKEND=jax $(BACKENDS)/bin/python -m notebooks.execute $(ARGS)
+
 # The pages are the repository's own, put together where the site's generator looks for them.
 docs: install ## Build the site into build/site, and fail on a warning
 	rm -rf build/docs build/site
 	mkdir -p build/docs
-	cp -r --parents *.md LICENSE NOTICE docs pipelines/*.yaml build/docs
+	cp -r --parents *.md LICENSE NOTICE docs notebooks/*.ipynb pipelines/*.yaml \
+		build/docs
 	cp -r website/api website/website.css build/docs
 	$(BIN)/python -m zensical build --clean --strict
 	@echo 'Read it: $(BIN)/python -m http.server --directory build/site --bind 127.0.0.1'
@@ -118,7 +125,8 @@ lock: $(VENV)/.locked ## Resolve the dependencies in setup.py into the three loc
 			--custom-compile-command 'make lock' --output-file "$$@" $(ARGS) setup.py; \
 	}; \
 	compile requirements.lock $(EXTRAS:%=--extra %); \
-	compile requirements-backends.lock --extra backends --constraint requirements.lock; \
+	compile requirements-backends.lock --extra backends --extra demo --extra notebooks \
+		--constraint requirements.lock; \
 	compile requirements-serving.lock --extra serving
 
 clean: ## Remove .venv, caches, builds and runs

