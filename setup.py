@@ -13,7 +13,10 @@ found = re.search(r'^__version__ = "([^"]+)"$', INIT.read_text(encoding="utf-8")
 if found is None:
     raise RuntimeError(f'No line `__version__ = "…"` in {INIT}.')
 
+# Search and Recall@N, with any backend: no TensorFlow.
+EVALUATION = ["pandas>=3,<4", "scipy>=1.15", "threadpoolctl>=3.5,<4"]
 EXTRAS = {
+    "evaluation": EVALUATION,
     # From raw interactions to a served model, with exact search. TFRS is Keras 2 only, hence
     # tf-keras; tensorflow stays at the minor version that scann's op is built for.
     "tfrs": [
@@ -21,14 +24,12 @@ EXTRAS = {
         "tf-keras~=2.20.0",
         "tensorflow-recommenders>=0.7.7,<0.8",
         "tensorflow-serving-api~=2.20.0",  # warm-up requests of an export
-        "pandas>=3,<4",
+        *EVALUATION,
         "pyarrow",
-        "scipy>=1.15",
-        "threadpoolctl>=3.5,<4",
         "setuptools<82",  # tensorboard 2.20 still imports pkg_resources, gone in 82
     ],
     # Approximate search. Without the pin of its `tf` extra, its TensorFlow op may fail to load.
-    "scann": ["scann[tf]>=1.4.2,<1.5", "pandas>=3,<4", "scipy>=1.15", "threadpoolctl>=3.5,<4"],
+    "scann": ["scann[tf]>=1.4.2,<1.5", *EVALUATION],
     # The commands `python -m pipelines`, run from a clone.
     "pipelines": [
         "jsonargparse[signatures]>=4.53,<5",
@@ -69,9 +70,7 @@ EXTRAS = {
         "matplotlib",
         "nbclient>=0.10,<0.12",
         "nbformat>=5.10,<6",
-        "pandas>=3,<4",
-        "scipy>=1.15",
-        "threadpoolctl>=3.5,<4",  # `tfrs_croloss.evaluation` where there is no TensorFlow
+        *EVALUATION,
     ],
     # Peers in benchmarks/index.py, not in the lock: `pip install -e ".[benchmarks]"`.
     "benchmarks": ["faiss-cpu", "usearch"],

@@ -44,6 +44,7 @@ USES = {
         {"TF_USE_LEGACY_KERAS": "1"},
         f"{TFRS}, tfrs_croloss.serving\n{SEARCH.format(kind='exact')}",
     ),
+    "evaluation": (*JAX, f"import tfrs_croloss.evaluation\n{SEARCH.format(kind='exact')}"),
     "scann": ([], {}, SEARCH.format(kind="scann")),
     "tune": (
         *JAX,

@@ -2,7 +2,7 @@
 
 from tfrs_croloss._extras import require
 
-require("tfrs_croloss.evaluation", "scipy")
+require("tfrs_croloss.evaluation", "pandas", "scipy", "threadpoolctl", extra="evaluation")
 
 from tfrs_croloss.evaluation.evaluate import evaluate
 from tfrs_croloss.evaluation.export import evaluate_export

@@ -2,7 +2,7 @@
 
 from tfrs_croloss._extras import require
 
-require("tfrs_croloss.index", "pandas", "scipy", "threadpoolctl")
+require("tfrs_croloss.index", "pandas", "scipy", "threadpoolctl", extra="evaluation")
 
 from tfrs_croloss.index.base import Index, Neighbors
 from tfrs_croloss.index.build import build_index

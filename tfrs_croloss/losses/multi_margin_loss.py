@@ -123,8 +123,10 @@ class MultiMarginLoss(RetrievalLoss):
             scores: Cosines of queries with their negatives, any shape. Masked ones are left out.
             quantiles: Where the margins lie, in increasing order between 0 and 1.
             weights: w_k, one a quantile; equal, and 1 together, by default.
-            push: Push of the negatives over the pull of the positive. Much below a half the
-                embeddings may collapse into one.
+            push: Push of the negatives over the pull of the positive. With too little the
+                embeddings collapse into one: with negatives from the batch that was much below a
+                half, with uniform ones 1 already was, and high quantiles with a push of 3 were
+                best (notebooks/3-margins.ipynb).
             **options: Further arguments of the loss, but `negative_weight`.
 
         Raises:

@@ -21,10 +21,6 @@ class FusedAdam(tf_keras.optimizers.Adam):
     the table. State and checkpoints are those of `tf_keras.optimizers.Adam`, and so are the
     arguments; with `amsgrad` or `adaptive_epsilon`, which the kernel has not, it is Keras's update.
 
-    Args:
-        *args: As of `tf_keras.optimizers.Adam`.
-        **kwargs: Likewise.
-
     Example:
     >>> import tensorflow as tf
     >>> from tfrs_croloss.retrieval import FusedAdam
