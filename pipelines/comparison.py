@@ -17,7 +17,7 @@ KEYS = ("common", "losses", "seeds", "baseline", "ours")
 ITS_OWN = (
     *(field.name for field in dataclasses.fields(LossOptions)),
     *("negatives", "sampling", "sampling_beta", "in_batch", "weigh", "mask_known", "memory"),
-    *("reverse_weight", "batch", "learning_rate", "weight_decay", "dropout", "score"),
+    *("reverse_weight", "batch", "learning_rate", "schedule", "weight_decay", "dropout", "score"),
 )
 # What the comparison gives each of its runs.
 GIVEN = {"seed": "--seeds", "name": "--name", "runs": "--runs"}

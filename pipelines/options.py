@@ -167,6 +167,8 @@ class TrainingOptions:
         epochs: Epochs at most.
         batch: Interactions a step, of all replicas together.
         learning_rate: Of Adam.
+        schedule: How the learning rate goes: constant, or cosine, epoch by epoch from
+            --learning_rate towards 0 at the end of --epochs.
         weight_decay: Decoupled weight decay of Adam, a step; 0 for none.
         validate_every: Epochs between validations.
         patience: Validations without a better one before training stops.
@@ -188,6 +190,7 @@ class TrainingOptions:
     epochs: int = 50
     batch: int = 1024
     learning_rate: float = 0.01
+    schedule: Literal["constant", "cosine"] = "constant"
     weight_decay: float = 0.0
     validate_every: int = 2
     patience: int = 5

@@ -104,6 +104,8 @@ def _fit(config, data, model, state, strategy):
         disable=not state.is_chief,
     ) as bar:
         callbacks = [_Progress(config, data, state, strategy, batches_an_epoch, bar)]
+        if config.schedule == "cosine":
+            callbacks.append(tf_keras.callbacks.LearningRateScheduler(_cosine(config)))
         if model.thresholds is not None:
             callbacks.append(RefreshThresholds(config, data, state, strategy, batches_an_epoch))
         state.start_clock()
@@ -119,6 +121,11 @@ def _fit(config, data, model, state, strategy):
                 callbacks=callbacks,
                 verbose=0,
             )
+
+
+def _cosine(config):
+    """The learning rate of an epoch, counted from 0, which a resumed run finds again."""
+    return lambda epoch: config.learning_rate * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
 
 
 def _measure(config, data, model, state):
