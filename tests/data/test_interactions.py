@@ -133,6 +133,14 @@ def test_a_missing_parquet_column(tmp_path):
         read_interactions(path)
 
 
+def test_ids_that_are_floats(tmp_path):
+    path = tmp_path / "pairs.parquet"
+    pd.DataFrame({"user": [1.0, 2.0], "item": [3, 4]}).to_parquet(path)
+    message = "expected an id of the user, a string or an integer, in column 'user'"
+    with pytest.raises(DataError, match=message):
+        read_interactions(path)
+
+
 def test_a_missing_id_in_parquet(tmp_path):
     path = tmp_path / "pairs.parquet"
     pd.DataFrame({"user": ["a", None], "item": ["x", "y"]}).to_parquet(path)

@@ -54,6 +54,15 @@ def test_it_is_kept_as_it_ran(path):
 
 
 @each
+def test_its_text_is_text(path):
+    """A line of `# …` is a heading: not that of a cell kept as comments of a script."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        lines = cell.source.splitlines()
+        if cell.cell_type == "markdown" and len(lines) > 1:
+            assert not all(re.match("#( |$)", line) for line in lines)
+
+
+@each
 def test_it_names_no_place_of_a_machine(path):
     text = "\n".join(texts(path))
     assert str(ROOT) not in text

@@ -215,6 +215,18 @@ def test_a_bad_reverse_task_is_refused(options, message):
         weighing_model(PARTS["uniform"], **options)
 
 
+@pytest.mark.parametrize(
+    ("query", "received"),
+    [({"age": np.array([3, 4])}, r"\['age'\]"), (np.array([3, 4]), "ndarray")],
+)
+def test_a_reverse_task_wants_users(query, received):
+    model = weighing_model(PARTS["uniform"], reverse_task=Retrieval())
+    model.query_tower = lambda query, training: tf.zeros([2, DIM])
+    message = f"`query` must be a dict with the positions of `user` .* Received: {received}"
+    with pytest.raises(ValueError, match=message):
+        model.compute_loss({"query": query, "item": np.array([1, 2])})
+
+
 def test_dropout_is_drawn_by_the_step_and_in_training_alone():
     model = weighing_model(PARTS["uniform"], query_dropout=0.5)
     seen = []

@@ -198,6 +198,9 @@ def _checked(path, frame, columns, first_line, unit="line"):
             checked[name] = source.astype("str")
             bad = source.isna() | (checked[name] == "")
             expected = f"an id of the {name}"
+            # As a string 1.0 would be another id than 1. A missing integer makes floats, too.
+            if pd.api.types.is_float_dtype(source) and not bad.any():
+                bad, expected = source.notna(), f"{expected}, a string or an integer,"
         else:
             checked[name] = _times(source) if name == "time" else _numbers(source)
             bad = source.isna() | ~(checked[name].astype("float64").abs() < float("inf"))

@@ -169,7 +169,8 @@ class RetrievalModel(tfrs.Model):
             The loss, a scalar under a reduction.
 
         Raises:
-            ValueError: If there are known positives and the task can't take them.
+            ValueError: If there are known positives and the task can't take them, or a reverse
+                task and no positions of users.
         """
         positives = tf.cast(inputs["item"], tf.int32)
         num_queries = tf.shape(positives)[0]
@@ -209,11 +210,18 @@ class RetrievalModel(tfrs.Model):
         )
         if self.reverse_task is None:
             return loss
+        query = inputs["query"]
+        if not isinstance(query, dict) or "user" not in query:
+            received = sorted(query) if isinstance(query, dict) else type(query).__name__
+            raise ValueError(
+                "`query` must be a dict with the positions of `user` for a `reverse_task`. "
+                f"Received: {received}"
+            )
         return loss + self.reverse_weight * self.reverse_task(
             candidates[:num_queries],
             queries,
             sample_weight=inputs.get("sample_weight"),
-            candidate_ids=inputs["query"]["user"],
+            candidate_ids=query["user"],
             compute_metrics=not training,
         )
 
