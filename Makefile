@@ -108,9 +108,9 @@ notebooks: install $(BACKENDS)/.locked $(SERVING)/.locked ## Run notebooks/, and
 docs: install ## Build the site into build/site, and fail on a warning
 	rm -rf build/docs build/site
 	mkdir -p build/docs
-	cp -r --parents *.md LICENSE NOTICE docs notebooks/*.ipynb pipelines/*.yaml \
-		build/docs
+	cp -r --parents *.md LICENSE NOTICE docs pipelines/*.yaml build/docs
 	cp -r website/api website/website.css build/docs
+	$(BIN)/python -m website.notebooks build/docs
 	$(BIN)/python -m zensical build --clean --strict
 	@echo 'Read it: $(BIN)/python -m http.server --directory build/site --bind 127.0.0.1'
 

@@ -1,12 +1,16 @@
 """The site's pages: what they leave out, and how formulas become LaTeX. `make docs` builds them."""
 
 import ast
+import base64
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from website.formulas import to_latex, to_mathml
+from website.notebooks import LINK, to_page
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,7 +39,47 @@ def test_every_page_has_its_place():
     pages += [*ROOT.glob("*.md"), ROOT / "docs" / "performance-index.md"]  # which has no heading
     shown = set(re.findall(r": (\S+\.md)$", config, re.MULTILINE))
     api = {f"api/{page.name}" for page in ROOT.glob("website/api/*.md")}
-    assert shown == {str(page.relative_to(ROOT)) for page in pages} | api
+    notebooks = {f"notebooks/{path.stem}.md" for path in ROOT.glob("notebooks/*.ipynb")}
+    assert shown == {str(page.relative_to(ROOT)) for page in pages} | api | notebooks
+
+
+def test_a_notebook_becomes_a_page(tmp_path):
+    pixel = base64.b64encode(b"PNG").decode()
+    notebook = new_notebook(
+        cells=[
+            new_markdown_cell("# Title\n\nSee [two](2-two.ipynb)."),
+            new_code_cell(
+                "x = 1\nx",
+                outputs=[
+                    new_output("stream", text="said\n"),
+                    new_output("display_data", {"image/png": pixel, "text/plain": "<Figure>"}),
+                    new_output("execute_result", {"text/plain": "```", "text/html": "<b>"}),
+                ],
+            ),
+        ]
+    )
+    nbformat.write(notebook, tmp_path / "1-one.ipynb")
+    page = to_page(tmp_path / "1-one.ipynb", tmp_path)
+    assert page.read_text() == (
+        "# Title\n\nSee [two](2-two.ipynb).\n\n```python\nx = 1\nx\n```\n\n```\nsaid\n```\n\n"
+        "![](1-one-1.png)\n\n````\n```\n````\n"
+    )
+    assert (tmp_path / "1-one-1.png").read_bytes() == b"PNG"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[a](../notebooks/3-margins.ipynb)", "[a](../notebooks/3-margins.md)"),
+        (
+            "[a](1-swap-the-loss.ipynb#log-q) [b](x.ipynb)",
+            "[a](1-swap-the-loss.md#log-q) [b](x.ipynb)",
+        ),
+        ("notebooks/3-margins.ipynb", "notebooks/3-margins.ipynb"),
+    ],
+)
+def test_links_to_notebooks_lead_to_their_pages(text, expected):
+    assert LINK.sub(r"\1.md", text) == expected
 
 
 @pytest.mark.parametrize(
