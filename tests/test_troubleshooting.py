@@ -18,7 +18,6 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 from tfrs_croloss import CROLoss, MultiMarginLoss, RetrievalLoss, SoftmaxLossAtK, embedding_loss
-from tfrs_croloss._extras import require
 from tfrs_croloss.data import read_interactions
 from tfrs_croloss.retrieval import Retrieval
 
@@ -89,7 +88,8 @@ def hidden_scipy(monkeypatch):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "scipy" else find(name)
     )
-    require("tfrs_croloss.index", "pandas", "scipy")
+    monkeypatch.delitem(sys.modules, "tfrs_croloss.index", raising=False)
+    importlib.import_module("tfrs_croloss.index")
 
 
 def other_backend(monkeypatch):
