@@ -48,7 +48,7 @@ def to_page(path, folder):
 
 def _fenced(language, text):
     # A fence longer than any in the text.
-    fence = "`" * max(3, *(len(found) + 1 for found in re.findall("`{3,}", text)), 3)
+    fence = "`" * max([3, *(len(found) + 1 for found in re.findall("`{3,}", text))])
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
