@@ -13,21 +13,14 @@ import numpy as np
 from jsonargparse import auto_cli
 from tqdm import tqdm
 
-from pipelines.build import load_data
+from pipelines.build import build_model, load_data
 from pipelines.options import Config
 from tfrs_croloss import CROLoss, MultiMarginLoss
 from tfrs_croloss.data import training_batches
 from tfrs_croloss.evaluation import evaluate
 from tfrs_croloss.index import build_index
 from tfrs_croloss.losses import LogNormal
-from tfrs_croloss.retrieval import (
-    InBatchNegatives,
-    ItemTower,
-    RetrievalModel,
-    UniformNegatives,
-    UserTower,
-)
-from tfrs_croloss.retrieval.requirements import tf_keras, tfrs
+from tfrs_croloss.retrieval.requirements import tf_keras
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -76,24 +69,10 @@ def settings_of(num_items, temperature):
 
 def train(loss, data, config):
     """Trains one model; returns it and the validation metrics after each validated epoch."""
-    tf_keras.utils.set_random_seed(config.seed)
-    num_items = len(data.items)
-    model = RetrievalModel(
-        UserTower(len(data.users), config.dim),
-        ItemTower(num_items, config.dim),
-        num_items,
-        tfrs.tasks.Retrieval(
-            loss=loss,
-            temperature=config.temperature if loss is None else None,
-            remove_accidental_hits=True,
-        ),
-        negatives=[
-            InBatchNegatives(),
-            UniformNegatives(num_items, config.negatives, config.seed),
-        ],
+    model = build_model(config, data, loss)
+    batches, steps = training_batches(
+        data, config.batch, config.epochs, seed=config.seed, known_positives=config.mask_known
     )
-    model.compile(tf_keras.optimizers.Adam(config.learning_rate))
-    batches, steps = training_batches(data, config.batch, config.epochs, seed=config.seed)
     rows = []
 
     def validate(epoch, logs):
@@ -148,7 +127,8 @@ def measure(run: Config, output: Path, seeds: int = 3, only: list[str] | None = 
         config = replace(run, seed=seed)
         if "quantiles" in name and seed not in cosines:
             # Margins want a trained model's cosines: those of the softmax.
-            cosines[seed] = negative_cosines(train(None, data, config)[0], data, seed)
+            softmax = train(None, data, replace(config, loss="softmax"))[0]
+            cosines[seed] = negative_cosines(softmax, data, seed)
         _, rows = train(settings[name](cosines.get(seed)), data, config)
         best = {str(n): max(row[n] for row in rows) for n in TOP_N}
         results.append({"setting": name, "seed": seed, "recall": best})

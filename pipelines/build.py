@@ -107,10 +107,10 @@ def _read(config, path):
     )
 
 
-def build_task(config, num_candidates, **options):
-    """The TFRS task with the loss that `config` names."""
+def build_task(config, num_candidates, loss=None, **options):
+    """The TFRS task with the loss that `config` names, or another one."""
     return Retrieval(
-        loss=build_loss(config, num_candidates),
+        loss=build_loss(config, num_candidates) if loss is None else loss,
         # The other losses have temperatures of their own; margins are cosines and want none.
         temperature=config.temperature if config.loss == "softmax" else None,
         remove_accidental_hits=True,
@@ -141,8 +141,8 @@ def build_negatives(config, data):
     return parts
 
 
-def build_model(config, data):
-    """The model that `config` names, compiled and built."""
+def build_model(config, data, loss=None):
+    """The model that `config` names, compiled and built; `loss` instead of the one it names."""
     tf_keras.utils.set_random_seed(config.seed)
     num_items = len(data.items)
     normalize = config.score == "cosine"
@@ -161,6 +161,7 @@ def build_model(config, data):
         build_task(
             config,
             num_items,
+            loss,
             memory_size=config.memory,
             # TFRS reports the loss of an epoch's last batch; this is the mean over its batches.
             loss_metrics=[tf_keras.metrics.Mean(name="mean_loss")],
@@ -169,7 +170,9 @@ def build_model(config, data):
         weigh=config.weigh,
         query_dropout=config.dropout,
         thresholds=thresholds,
-        reverse_task=build_task(config, data.num_train_users) if config.reverse_weight else None,
+        reverse_task=build_task(config, data.num_train_users, loss)
+        if config.reverse_weight
+        else None,
         reverse_weight=config.reverse_weight,
     )
     model.compile(FusedAdam(config.learning_rate, weight_decay=config.weight_decay or None))
