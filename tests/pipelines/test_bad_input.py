@@ -95,6 +95,11 @@ def csv(*rows, header="user,item,time"):
         (csv(*ROWS), ["--alpha", "2", "--for_top_n", "2"], "--alpha and --for_top_n exclude"),
         (csv(*ROWS), ["--for_top_n", "99"], "--for_top_n must be at most the 7 items"),
         (csv(*ROWS), ["--for_top_n", "1"], "`n` must be more than 1"),
+        (
+            csv(*(f"u{user},i{item},{item}" for user in range(4) for item in range(10))),
+            ["--for_top_n", "5", "--reverse_weight", "1"],
+            "--for_top_n must be at most the 4 users to train on, of whom --reverse_weight",
+        ),
         (csv(*ROWS), ["--weigh", "true", "--memory", "8"], "--weigh and --memory exclude"),
         (csv(*ROWS), ["--memory", "-1"], "--memory must not be negative"),
         (csv(*ROWS), ["--loss", "mml", "--margins", "[0.5,0.2,0.1]"], "`margins` must increase"),
