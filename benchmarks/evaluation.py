@@ -47,9 +47,8 @@ def ours(data, queries, candidates, segmented=False):
         return evaluate(
             ExactIndex(candidates),
             queries,
-            data.test.matrix,
+            data.test,
             exclude=data.train,
-            num_targets=data.test.counts,
             top_n=TOP_N,
             segments=segments,
         )

@@ -81,9 +81,8 @@ def train(loss, data, config):
         evaluation = evaluate(
             build_index(model.candidate_embeddings(), "exact"),
             model.query_embeddings(data.queries()),
-            data.validation.matrix,
+            data.validation,
             exclude=data.train,
-            num_targets=data.validation.counts,
             top_n=TOP_N,
         )
         rows.append({n: evaluation.metrics[f"recall@{n}"] for n in TOP_N})

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from pipelines.losses import build_loss
+from pipelines.losses import ITEMS, build_loss
 from pipelines.options import MOVIELENS, WITH_THRESHOLDS
 from tfrs_croloss.data import (
     DataError,
@@ -107,10 +107,10 @@ def _read(config, path):
     )
 
 
-def build_task(config, num_candidates, loss=None, **options):
-    """The TFRS task with the loss that `config` names, or another one."""
+def build_task(config, num_candidates, loss=None, listed=ITEMS, **options):
+    """The TFRS task with the loss that `config` names, or another; `listed` as in `build_loss`."""
     return Retrieval(
-        loss=build_loss(config, num_candidates) if loss is None else loss,
+        loss=build_loss(config, num_candidates, listed) if loss is None else loss,
         # The other losses have temperatures of their own; margins are cosines and want none.
         temperature=config.temperature if config.loss == "softmax" else None,
         remove_accidental_hits=True,
@@ -154,6 +154,10 @@ def build_model(config, data, loss=None):
     thresholds = None
     if config.loss in WITH_THRESHOLDS:
         thresholds = Thresholds(data.num_train_users, config.for_top_n)
+    reverse_task = None
+    if config.reverse_weight:
+        users = "users to train on, of whom --reverse_weight makes lists, too"
+        reverse_task = build_task(config, data.num_train_users, loss, users)
     model = RetrievalModel(
         query_tower,
         item_tower,
@@ -170,9 +174,7 @@ def build_model(config, data, loss=None):
         weigh=config.weigh,
         query_dropout=config.dropout,
         thresholds=thresholds,
-        reverse_task=build_task(config, data.num_train_users, loss)
-        if config.reverse_weight
-        else None,
+        reverse_task=reverse_task,
         reverse_weight=config.reverse_weight,
     )
     model.compile(FusedAdam(config.learning_rate, weight_decay=config.weight_decay or None))

@@ -146,6 +146,10 @@ def _load(path):
         raise ValueError(
             f"{where}: expected YAML: {getattr(error, 'problem', None) or error}"
         ) from None
+    except (FileNotFoundError, IsADirectoryError):
+        raise ValueError(
+            f"--config {path}: no such file. It is a YAML file of losses, as pipelines/demo.yaml"
+        ) from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected YAML in UTF-8: {error}") from None
     if not isinstance(content, dict):

@@ -12,13 +12,23 @@ from tfrs_croloss import (
 )
 from tfrs_croloss.losses import PowerLaw
 
+ITEMS = "items of the catalogue"
 
-def build_loss(config, num_items):
-    """The `RetrievalLoss` that `config` names, with its temperature but for the softmax's."""
+
+def build_loss(config, num_items, listed=ITEMS):
+    """The `RetrievalLoss` that `config` names, with its temperature but for the softmax's.
+
+    Args:
+        config: A `Config`.
+        num_items: The number of those that a list is made of.
+        listed: What they are.
+
+    Raises:
+        ValueError: If an option makes no sense.
+    """
     if config.for_top_n is not None and config.for_top_n > num_items:
         raise ValueError(
-            f"--for_top_n must be at most the {num_items} items of the catalogue. Received: "
-            f"{config.for_top_n}"
+            f"--for_top_n must be at most the {num_items} {listed}. Received: {config.for_top_n}"
         )
     return LOSSES[config.loss](config, num_items)
 

@@ -27,6 +27,7 @@ def recommend(path, users, k=10, histories=None, titles=None, seen=None):
     Raises:
         ValueError: If the folder holds no SavedModel, or an id is not of the model's kind.
     """
+    _check_folder(Path(path))
     if k < 1:
         raise ValueError(f"--k must be positive. Received: {k}")
     titles, seen, histories = (
@@ -35,9 +36,12 @@ def recommend(path, users, k=10, histories=None, titles=None, seen=None):
         _read_json(histories, list),
     )
     rows = [histories.get(user, []) for user in users] if histories else None
-    items = ask(path, users, k, rows)
+    items, is_known = ask(path, users, k, rows)
     console = Console(markup=False)  # brackets in titles are brackets
-    for user, found in zip(users, items, strict=True):
+    for user, known, found in zip(users, is_known, items, strict=True):
+        if not (known or histories.get(user)):
+            said = f"User {user} is not in the model: what follows is for the mean of all users."
+            console.print(said, highlight=False, soft_wrap=True)
         table = Table(title=Text(f"User {user}"), title_justify="left", box=box.SIMPLE_HEAD)
         columns = {f"top {k}": found}
         if user in seen:
@@ -51,7 +55,7 @@ def recommend(path, users, k=10, histories=None, titles=None, seen=None):
 
 
 def ask(path, users, k, histories=None):
-    """The items of each user, best first, as lists of strings.
+    """The items of each user, best first, as lists of strings, and whether each user is known.
 
     Args:
         path: Folder of the SavedModel, or of its versions, of which the latest is asked.
@@ -73,10 +77,28 @@ def ask(path, users, k, histories=None):
         raise ValueError("--histories: the model has no history tower")
     nothing = tf.zeros([1, 0], inputs["exclude"].dtype)
     found = serve(**features, k=tf.constant(k), exclude=nothing)
-    return [
+    items = [
         [_text(item) for item, score in zip(*row, strict=True) if score > -float("inf")]
         for row in zip(found["item_ids"].numpy(), found["scores"].numpy(), strict=True)
     ]
+    if not hasattr(model, "is_known"):  # An export of an earlier release can't say.
+        return items, [True] * len(users)
+    return items, model.is_known(features["user_ids"]).numpy().tolist()
+
+
+def _check_folder(path):
+    """Refuses what is no export and no folder of exports, with what it is instead."""
+    if (path / "config.yaml").exists():
+        export = path / "export"
+        fix = f"Make its export: python -m pipelines export --run {path}"
+        if export.exists():
+            fix = f"Ask its export: --model {export}"
+        raise ValueError(f"{path}: no SavedModel, but the folder of a run. {fix}")
+    if not path.is_dir():
+        raise ValueError(
+            f"{path}: no SavedModel: there is no such folder. `python -m pipelines export` writes "
+            "one, to runs/<name>/export"
+        )
 
 
 def _read_json(path, kind=object):

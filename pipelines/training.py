@@ -220,9 +220,8 @@ def _evaluate(config, data, model, targets, seen, top_n, segments=None):
     return evaluate(
         ExactIndex(model.candidate_embeddings()),
         model.query_embeddings(data.queries(config.history_length_of_tower)),
-        targets.matrix,
+        targets,
         exclude=seen,
-        num_targets=targets.counts,
         top_n=top_n,
         segments=segments,
     )

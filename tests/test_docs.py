@@ -1,8 +1,9 @@
 """The code blocks of the pages, page by page.
 
 Python blocks are run as they stand; the README's are in test_readme.py, with its commands on a
-file of ratings. Of every shell block each command is parsed, by what would run it: an option that
-is gone or a target that make does not know fails here. Nothing is trained, installed or served.
+file of ratings. Of every shell block, and of the text of pages and notebooks, each command is
+parsed, by what would run it: an option that is gone or a target that make does not know fails here.
+Nothing is trained, installed or served.
 """
 
 import argparse
@@ -23,6 +24,11 @@ from tests.pages import BLOCK, PAGES, ROOT, blocks
 
 NAMED = {"ids": lambda page: page.name}
 SHELL = [page for page in PAGES if blocks(page, "bash")]
+NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
+# Between single backticks: a command of ours, or only its name.
+INLINE = re.compile(
+    r"(?<!`)`((?:\.venv/bin/)?(?:make|pip install|python -m (?:pipelines|benchmarks))\b[^`]*)`(?!`)"
+)
 # What stands in blocks and is no code.
 PROSE = {"text", "math"}
 NOT_CHECKED = {"docker": "an image of TensorFlow Serving, which CI cannot pull"}
@@ -85,20 +91,26 @@ def check_make(arguments, monkeypatch):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        if line.startswith((".venv/bin/python -m pipelines ", ".venv/bin/python -m benchmarks")):
+            check_python(shlex.split(line)[1:], monkeypatch)
 
 
 def check_python(arguments, monkeypatch):
     flag, module, *arguments = arguments
     assert flag == "-m"
+    wants_help = "--help" in arguments
     monkeypatch.setattr(sys, "argv", [module, *arguments])
-    with pytest.raises(Parsed):
+    with pytest.raises(SystemExit if wants_help else Parsed) as ended:
         runpy.run_module(module, run_name="__main__")
+    assert not wants_help or ended.value.code == 0
 
 
 def check_pip(arguments, monkeypatch):
-    extras = re.fullmatch(r"install -e \.\[(.*)\]", " ".join(arguments)).group(1)
+    assert arguments[0] == "install"
     setup = (ROOT / "setup.py").read_text()
-    assert all(f'    "{extra}": [' in setup for extra in extras.split(","))
+    for extras in re.findall(r"\[(.*)\]", " ".join(arguments)):
+        assert all(f'    "{extra}": [' in setup for extra in extras.split(","))
 
 
 def check_curl(arguments, monkeypatch):
@@ -131,14 +143,36 @@ def test_shell_blocks_are_shell(page):
         subprocess.run(["bash", "-n"], input=block, text=True, check=True)
 
 
+def check(words, monkeypatch):
+    program, *arguments = words
+    program = program.removeprefix(".venv/bin/")
+    if program not in NOT_CHECKED:
+        CHECKS[program](arguments, monkeypatch)
+
+
 @pytest.mark.parametrize("page", SHELL, **NAMED)
 def test_commands_parse(page, folder, parse_only, monkeypatch):
     for block in blocks(page, "bash"):
-        for program, *arguments in commands(block):
-            program = program.removeprefix(".venv/bin/")
-            if program in NOT_CHECKED:
-                continue
-            CHECKS[program](arguments, monkeypatch)
+        for words in commands(block):
+            check(words, monkeypatch)
+
+
+def inline(page):
+    """The commands in a page's text, or in that of a notebook, without what is left out."""
+    text = page.read_text()
+    if page in NOTEBOOKS:
+        cells = json.loads(text)["cells"]
+        text = "\n".join("".join(x["source"]) for x in cells if x["cell_type"] == "markdown")
+    for command in INLINE.findall(BLOCK.sub("", text)):
+        yield [word for word in shlex.split(command) if word != "…"]
+
+
+@pytest.mark.parametrize("page", [x for x in (*PAGES, *NOTEBOOKS) if [*inline(x)]], **NAMED)
+def test_commands_in_the_text_parse(page, folder, parse_only, monkeypatch):
+    for words in inline(page):
+        # Named alone, a command lacks what it must be given.
+        is_name = "-m" in words and not any(word.startswith("--") for word in words)
+        check([*words, "--help"] if is_name else words, monkeypatch)
 
 
 def test_an_option_that_is_gone_is_noticed(folder, parse_only, monkeypatch):
@@ -147,6 +181,10 @@ def test_an_option_that_is_gone_is_noticed(folder, parse_only, monkeypatch):
             check_python(["-m", *command.split()], monkeypatch)
     with pytest.raises(AssertionError):
         check_make(["no-such-target"], monkeypatch)
+    with pytest.raises(SystemExit):
+        check_make(["demo", "ARGS=--no_such_option 1"], monkeypatch)
+    with pytest.raises(AssertionError):
+        check_python(["-m", "pipelines", "no-such-command", "--help"], monkeypatch)
 
 
 def test_the_search_space_of_the_tuning_page(folder):

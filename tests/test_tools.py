@@ -1,7 +1,9 @@
 """The tools of those who work on the project: one version of each, and types on what users call."""
 
 import ast
+import os
 import re
+import subprocess
 
 import pytest
 import yaml
@@ -45,6 +47,29 @@ def test_public_signatures_have_types(function):
     named = [*arguments.args, *arguments.kwonlyargs, arguments.kwarg]
     untyped = [x.arg for x in named if x and x.arg != "self" and x.annotation is None]
     assert not untyped
+
+
+@pytest.mark.parametrize(
+    ("named", "environments"),
+    [
+        ("", {".venv", ".venv-serving", ".venv-backends"}),
+        ("1 3", {".venv"}),
+        ("4", {".venv", ".venv-serving"}),
+        ("5", {".venv-backends"}),
+    ],
+)
+def test_a_notebook_needs_no_environment_but_its_own(named, environments):
+    done = subprocess.run(
+        ["make", "--dry-run", "--always-make", "notebooks", f"ARGS={named}"],
+        cwd=ROOT,
+        # Make's own flags of the run that this test is in are not meant for it.
+        env={name: value for name, value in os.environ.items() if "MAKE" not in name},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(re.findall(r"(\S+)/\.locked; then", done.stdout)) == environments
+    assert done.stdout.count("notebooks.execute") == len(environments - {".venv-serving"})
 
 
 def test_the_types_are_for_users_too():

@@ -65,6 +65,10 @@ def fresh():
     return json.loads(run(sys.executable, "-c", FRESH, TF_USE_LEGACY_KERAS="").stdout)
 
 
+# Each is its own best.
+ITEMS = 10 * tf.eye(4, 8)
+
+
 def embeddings(seed, num=4):
     return tf.random.stateless_normal([num, 8], [seed, 0])
 
@@ -118,6 +122,13 @@ def make_with_no_python(tmp_path):
     done = run("make", "install", "PYTHON=/bin/false", folder=tmp_path)
     assert done.returncode == 2
     raise OSError(done.stderr)
+
+
+def measure_by_ids(candidates, ids, within=lambda call: call):
+    metric = tfrs.metrics.FactorizedTopK(tf.data.Dataset.from_tensors(candidates), ks=(1,))
+    task = tfrs.tasks.Retrieval(metrics=metric)
+    within(lambda: task(ITEMS, ITEMS, candidate_ids=tf.constant(ids)))()
+    return float(metric.result()[0])
 
 
 def mean_under_a_strategy():
@@ -208,6 +219,10 @@ PROVOKED = {
         lambda: call(tfrs.tasks.Retrieval(remove_accidental_hits=True)),
         lambda: call(Retrieval(loss=CROLoss(), remove_accidental_hits=True)),
     ],
+    "Metrics that know no ids": [
+        lambda: measure_by_ids(ITEMS, [*"abcd"], within=tf.function),
+        lambda: measure_by_ids(ITEMS, [*"abcd"]),
+    ],
     "Fewer candidates than queries": [
         lambda: embedding_loss(CROLoss(), embeddings(0), embeddings(1, 2))
     ],
@@ -247,6 +262,11 @@ def test_the_words_are_those_of_the_error(heading, request):
             said = f"{caught.type.__name__}: {caught.value}"
         parts = [re.escape(" ".join(part.split())) for part in quote.split("…")]
         assert re.search(" ?.*".join(parts), " ".join(said.split())), said
+
+
+def test_metrics_want_pairs_of_id_and_embedding_and_say_nothing_of_int32():
+    assert measure_by_ids((tf.constant([*"abcd"]), ITEMS), [*"abcd"]) == 1
+    assert measure_by_ids(ITEMS, [3, 2, 1, 0]) == 0
 
 
 def test_tfrs_says_nothing_of_no_hard_negatives():

@@ -141,6 +141,17 @@ def test_ids_that_are_floats(tmp_path):
         read_interactions(path)
 
 
+def test_ids_that_pandas_wrote_as_floats(tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text("user,item\nann,1.0\nbob,23.0\n")
+    message = r"line 2: expected an id of the item, a string .* 'item', found '1.0'.*'Int64'"
+    with pytest.raises(DataError, match=message):
+        read_interactions(path)
+    # One that is not such a number, and they are names: of versions, say.
+    path.write_text("user,item\nann,1.0\nbob,1.1\n")
+    assert read_interactions(path)["item"].tolist() == ["1.0", "1.1"]
+
+
 def test_a_missing_id_in_parquet(tmp_path):
     path = tmp_path / "pairs.parquet"
     pd.DataFrame({"user": ["a", None], "item": ["x", "y"]}).to_parquet(path)

@@ -49,9 +49,8 @@ def test_agrees_with_loops(case, block_size):
     result = evaluate(
         ExactIndex(items),
         queries,
-        sparse(targets),
+        (sparse(targets), num_targets),
         sparse(exclude),
-        num_targets,
         top_n=(1, 5, 20),
         block_size=block_size,
     )
@@ -124,10 +123,10 @@ def test_errors(case):
     short = num_targets.copy()
     short[6] = targets[[6]].nnz - 1
     with pytest.raises(ValueError, match=rf"at least the stored .*: {short[6]} for user 6"):
-        evaluate(index, queries, targets, num_targets=short)
+        evaluate(index, queries, (targets, short))
     for bad in (num_targets[:-1], num_targets.astype(float)):
-        with pytest.raises(ValueError, match="`num_targets` must be integers of shape"):
-            evaluate(index, queries, targets, num_targets=bad)
+        with pytest.raises(ValueError, match="`targets` must have integers as counts, of shape"):
+            evaluate(index, queries, (targets, bad))
     with pytest.raises(ValueError, match="`targets` must hold a test item for at least one user"):
         evaluate(index, queries, sparse(np.zeros((NUM_USERS, NUM_ITEMS))))
 

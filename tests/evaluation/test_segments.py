@@ -49,8 +49,7 @@ def test_agrees_with_loops_on_every_segment(case, block_size):
     asked = []
     result = evaluate_lists(
         function_of(lists, asked),
-        matrix(targets),
-        np.array([len(items) for items in targets]),
+        (matrix(targets), np.array([len(items) for items in targets])),
         top_n=(1, 3, LONGEST),
         block_size=block_size,
         segments={

@@ -95,6 +95,11 @@ def csv(*rows, header="user,item,time"):
         (csv(*ROWS), ["--alpha", "2", "--for_top_n", "2"], "--alpha and --for_top_n exclude"),
         (csv(*ROWS), ["--for_top_n", "99"], "--for_top_n must be at most the 7 items"),
         (csv(*ROWS), ["--for_top_n", "1"], "`n` must be more than 1"),
+        (
+            csv(*(f"u{user},i{item},{item}" for user in range(4) for item in range(10))),
+            ["--for_top_n", "5", "--reverse_weight", "1"],
+            "--for_top_n must be at most the 4 users to train on, of whom --reverse_weight",
+        ),
         (csv(*ROWS), ["--weigh", "true", "--memory", "8"], "--weigh and --memory exclude"),
         (csv(*ROWS), ["--memory", "-1"], "--memory must not be negative"),
         (csv(*ROWS), ["--loss", "mml", "--margins", "[0.5,0.2,0.1]"], "`margins` must increase"),
@@ -215,6 +220,21 @@ def test_recommend(run, option, content, message, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_recommend_with_the_run_instead_of_its_export(run, tmp_path, capsys):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    shutil.copy(run / "config.yaml", folder)
+    for fix in (
+        f"Make its export: python -m pipelines export --run {folder}",
+        f"Ask its export: --model {folder / 'export'}",
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(["recommend", "--model", str(folder), "--users", "u1"])
+        assert stopped.value.code == 2
+        assert f"{folder}: no SavedModel, but the folder of a run. {fix}" in capsys.readouterr().err
+        (folder / "export").mkdir(exist_ok=True)
+
+
 def test_brackets_in_ids_and_titles_are_shown(tmp_path, capsys):
     frame = pd.DataFrame({"user": ["[/u]", "b", "b"], "item": ["[red]", "[/]", "x"]})
     data = encode(Split(frame, frame[:0], frame[:0]))
@@ -230,7 +250,11 @@ def test_brackets_in_ids_and_titles_are_shown(tmp_path, capsys):
     [
         (["evaluate", "--run", "nowhere"], "nowhere is not the folder of a run"),
         (["export", "--run", "nowhere"], "nowhere is not the folder of a run"),
-        (["recommend", "--model", "nowhere", "--users", "1"], "nowhere: no SavedModel"),
+        (
+            ["recommend", "--model", "nowhere", "--users", "1"],
+            "nowhere: no SavedModel: there is no such folder. `python -m pipelines export` writes",
+        ),
+        (["compare", "--config", "none.yaml"], "--config none.yaml: no such file. It is a YAML"),
         (["demo", "--seeds", "0"], "--seeds must be positive"),
     ],
 )

@@ -124,7 +124,7 @@ def test_export_and_recommend(run, tmp_path, capsys):
     found = ExactIndex(trained.candidate_embeddings()).search(queries, 10, seen_items(config, data))
     expected = data.items.decode(found.positions).astype(str).tolist()
     users = data.users.ids.tolist()
-    assert ask(model, users, 10) == expected
+    assert ask(model, [*users, "nobody"], 10)[0][:-1] == expected
     titles.write_text(json.dumps({expected[0][0]: "The First"}))
     seen.write_text(json.dumps({users[0]: ["1003", "1001"]}))
     capsys.readouterr()
@@ -139,6 +139,11 @@ def test_export_and_recommend(run, tmp_path, capsys):
     assert out.index("1001") < out.index("1003")  # last first
     assert all(item in out for item in [*expected[0][1:3], *expected[1][:3]])
     assert expected[1][3] not in out.split(users[1])[1]
+    assert "is not in the model" not in out
+    main(["recommend", "--model", str(model), "--users", users[0], "nobody"])
+    out = capsys.readouterr().out
+    assert out.count("is not in the model") == 1
+    assert "User nobody is not in the model: what follows is for the mean of all users." in out
 
 
 def test_a_scann_export_is_asked_as_any_other(run, tmp_path, capfd):
@@ -166,7 +171,8 @@ def test_a_history_tower_from_training_to_recommendations(train_options, tmp_pat
     main(["evaluate", "--run", str(tmp_path / "h"), "--model", model])
     evaluation = json.loads((tmp_path / "h" / "evaluation-exact.json").read_text())
     assert evaluation["served"] == pytest.approx(evaluation["exact"], abs=1e-3)
-    (items,) = ask(model, ["new user"], 100, [["1001", "1003", "1005"]])
+    assert "is not in the model" not in capsys.readouterr().out  # the history is what counts
+    (items,), _ = ask(model, ["new user"], 100, [["1001", "1003", "1005"]])
     assert np.mean([int(item) % 2 for item in items[:10]]) > 0.8  # of the camp of the history
     assert not {"1001", "1003", "1005"} & set(items)
 

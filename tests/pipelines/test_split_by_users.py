@@ -134,8 +134,8 @@ def test_an_export_knows_held_out_users(run, file, held_out, tmp_path, capsys):
     never = set(data.items.encode(known)) if config.mask_seen else set()
     answer = [str(data.items.ids[place]) for place in top(scores, never, 10)]
     # By what it knows of the user, and asked with the same as the history of someone unknown.
-    assert ask(model, [user], 10) == [answer]
-    assert ask(model, ["nobody"], 10, [history]) == [answer]
+    assert ask(model, [user], 10)[0] == [answer]
+    assert ask(model, ["nobody"], 10, [history])[0] == [answer]
     assert config.mask_seen != bool(set(answer) & set(known))
     main(["recommend", "--model", str(model), "--users", user, "--k", "3"])
     assert all(item in capsys.readouterr().out for item in answer[:1])

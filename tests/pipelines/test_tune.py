@@ -235,6 +235,6 @@ def test_a_config_of_train_is_taken_and_the_test_set_never_seen(run, tmp_path, m
     assert Config(**config) == Config(**expected)
     # It was measured once, on the validation set, with no test set at hand.
     data, targets = seen
-    assert targets is data.validation.matrix
+    assert targets is data.validation
     assert not data.test.counts.any()
     assert not data.test.matrix.nnz

@@ -206,8 +206,13 @@ def test_a_reverse_task_has_items_ask_for_their_users(task_class):
         ),
         (
             {"reverse_task": Retrieval(), "reverse_weight": -1.0},
-            "`reverse_weight` must not be negative. Received: -1.0",
+            "`reverse_weight` must be a non-negative number. Received: -1.0",
         ),
+        (
+            {"reverse_task": Retrieval(), "reverse_weight": "a"},
+            "`reverse_weight` must be a non-negative number. Received: 'a'",
+        ),
+        ({"reverse_task": CROLoss()}, r"`reverse_task` must be a task, .* Received: <.*CROLoss"),
     ],
 )
 def test_a_bad_reverse_task_is_refused(options, message):

@@ -691,17 +691,22 @@ WRONG_CALLS = {
     "few ids": (
         {"remove_accidental_hits": True},
         {"candidate_ids": IDS[:B]},
-        r"`candidate_ids` must have one of the shapes \(13,\). Received: shape \(8,\)",
+        r"`candidate_ids` must have shape \(13,\). Received: shape \(8,\)",
     ),
     "flat known": (
         {},
         {"candidate_ids": IDS, "known_positive_ids": KNOWN[:, 0]},
-        r"`known_positive_ids` must have one of the shapes \(8, None\). Received: shape \(8,\)",
+        r"`known_positive_ids` must have shape \(8, None\). Received: shape \(8,\)",
+    ),
+    "known in lists of their own lengths": (
+        {},
+        {"candidate_ids": IDS, "known_positive_ids": [[1], [2, 3], *[[4]] * (B - 2)]},
+        r"`known_positive_ids` must make .* list .* make a tf.RaggedTensor: tf.ragged.constant",
     ),
     "few probabilities": (
         {},
         {"candidate_sampling_probability": PROBABILITY[:B]},
-        "`candidate_sampling_probability` must have one of the shapes",
+        r"`candidate_sampling_probability` must have shape \(13,\)",
     ),
     "narrow mask": ({}, {"score_mask": MASK[:, :B]}, "`score_mask` must have one of the shapes"),
     "few weights": (

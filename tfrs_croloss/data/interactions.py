@@ -2,6 +2,7 @@
 
 import gzip
 import lzma
+import re
 import warnings
 import zlib
 from pathlib import Path
@@ -188,19 +189,20 @@ def _checked(path, frame, columns, first_line, unit="line"):
         place, found = source.index[row] + first_line, source.iloc[row]
         problem = f"expected {expected} in column {column!r}, found {found!r}"
         if unit == "line":
-            raise DataError(path, problem, line=place)
-        raise DataError(path, f"{problem} in row {place}")
+            raise DataError(path, problem + fix, line=place)
+        raise DataError(path, f"{problem} in row {place}{fix}")
 
     checked = {}
     for name, column in columns.items():
-        source = frame[column]
+        source, fix = frame[column], ""
         if name in ("user", "item"):
             checked[name] = source.astype("str")
             bad = source.isna() | (checked[name] == "")
             expected = f"an id of the {name}"
-            # As a string 1.0 would be another id than 1. A missing integer makes floats, too.
-            if pd.api.types.is_float_dtype(source) and not bad.any():
+            # As a string 1.0 would be another id than 1.
+            if not bad.any() and _are_floats(source):
                 bad, expected = source.notna(), f"{expected}, a string or an integer,"
+                fix = ". A missing id makes floats of pandas's integers: .astype('Int64')"
         else:
             checked[name] = _times(source) if name == "time" else _numbers(source)
             bad = source.isna() | ~(checked[name].astype("float64").abs() < float("inf"))
@@ -208,6 +210,13 @@ def _checked(path, frame, columns, first_line, unit="line"):
         if bad.any():
             refuse(bad, expected)
     return pd.DataFrame(checked).reset_index(drop=True)
+
+
+def _are_floats(ids):
+    """Whether all ids are floats, or texts such as 1.0 and 23.0."""
+    is_float = re.compile(r"-?[0-9]+\.0").fullmatch
+    # It ends at the first that is none, which is mostly the first of all.
+    return pd.api.types.is_float_dtype(ids) or all(is_float(str(x)) for x in ids)
 
 
 def _numbers(source):

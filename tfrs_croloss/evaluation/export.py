@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def evaluate_export(
     path: StrPath,
     data: "RetrievalData",
-    targets: "Targets | None" = None,
+    targets: "Targets | SparseMatrix | None" = None,
     exclude: SparseMatrix | None = None,
     history_length: int = 0,
     top_n: int | Sequence[int] = (10, 50, 100),
@@ -41,7 +41,7 @@ def evaluate_export(
         path: Folder of a SavedModel of `tfrs_croloss.serving.export_model`, or of its versions,
             of which the latest is asked, as a server would load it.
         data: the `tfrs_croloss.data.RetrievalData` that it was exported with.
-        targets: `tfrs_croloss.data.Targets`, the users' test items; `data.test` by default. The
+        targets: the users' test items, as in `evaluate`; `data.test` by default. The
             export must have been told what these users have seen by then: for the test set that
             is training and validation items, if those of the validation are to be left out.
         exclude: scipy.sparse matrix, `[num_users, num_items]`. Items to send with each request as
@@ -77,9 +77,7 @@ def evaluate_export(
     """
     targets = data.test if targets is None else targets
     client = _Client(path, data, exclude, history_length, positive_int("batch_size", batch_size))
-    return evaluate_lists(
-        client.lists, targets.matrix, targets.counts, top_n=top_n, segments=segments
-    )
+    return evaluate_lists(client.lists, targets, top_n=top_n, segments=segments)
 
 
 class _Client:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from tfrs_croloss.evaluation import metrics
 from tfrs_croloss.evaluation.segments import Segment
 from tfrs_croloss.index.membership import as_membership, contains
 from tfrs_croloss.index.validation import positive_int
+
+if TYPE_CHECKING:
+    from tfrs_croloss.data import Targets
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,8 +47,7 @@ class Evaluation:
 
 def evaluate_lists(
     lists: ArrayFunction,
-    targets: SparseMatrix,
-    num_targets: Array | None = None,
+    targets: "Targets | SparseMatrix",
     top_n: Array = (10, 50, 100),
     block_size: int = 16_384,
     segments: Mapping[str, Segment] | None = None,
@@ -57,9 +60,7 @@ def evaluate_lists(
         lists: function from an int array of users, rows of `targets` in ascending order, and the
             largest N to an int array `[len(users), N]`: the positions of distinct items, best
             first, -1 where a list has ended.
-        targets: scipy.sparse matrix, `[num_users, num_items]`. Its stored entries, whatever
-            their value, are the users' test items.
-        num_targets: int array, `[num_users]`. All test items of each user, as in `evaluate`.
+        targets: the users' test items, as in `evaluate`.
         top_n: int or sequence of ints. The list lengths N to measure at.
         block_size: int. The most users that `lists` is called with.
         segments: dict from names to `Segment`s. Each is measured on its own as well, over the
@@ -69,7 +70,7 @@ def evaluate_lists(
         An `Evaluation`.
 
     Raises:
-        TypeError: if `targets` is not sparse.
+        TypeError: if the matrix of `targets` is not sparse.
         ValueError: as `evaluate`, and if lists or segments have another shape or kind.
 
     >>> import scipy.sparse
@@ -87,8 +88,9 @@ def evaluate_lists(
     >>> result.segments["tail"].num_users, result.segments["tail"].metrics["recall@1"]
     (1, 0.0)
     """
-    targets = as_membership("targets", targets, getattr(targets, "shape", None))
-    num_targets = _num_targets(num_targets, targets)
+    matrix, counts = matrix_and_counts(targets)
+    targets = as_membership("targets", matrix, getattr(matrix, "shape", None))
+    num_targets = _num_targets(counts, targets)
     top_n = _top_n(top_n)
     block_size = positive_int("block_size", block_size)
     segments = segments or {}
@@ -128,6 +130,11 @@ def evaluate_lists(
     return dataclasses.replace(scored(Segment()), segments=parts)
 
 
+def matrix_and_counts(targets):
+    """The two parts of `Targets`, or of a pair; of a matrix alone it and None."""
+    return targets if isinstance(targets, tuple) else (targets, None)
+
+
 def _checked(positions, shape, targets):
     """What `lists` gave, if it can be positions in the catalogue."""
     positions = np.asarray(positions)
@@ -159,14 +166,14 @@ def _num_targets(num_targets, targets):
     num_targets = np.asarray(num_targets)
     if num_targets.shape != num_stored.shape or num_targets.dtype.kind not in "iu":
         raise ValueError(
-            f"`num_targets` must be integers of shape {num_stored.shape}, one a user. "
+            f"`targets` must have integers as counts, of shape {num_stored.shape}, one a user. "
             f"Received: {num_targets.dtype} of shape {num_targets.shape}."
         )
     too_few = num_targets < num_stored
     if too_few.any():
         user = too_few.argmax()
         raise ValueError(
-            "`num_targets` must count at least the stored entries of each row of `targets`. "
+            "`targets` must count at least the stored entries of each row of its matrix. "
             f"Received: {num_targets[user]} for user {user}, who has {num_stored[user]}."
         )
     return num_targets

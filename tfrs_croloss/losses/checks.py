@@ -34,8 +34,9 @@ def check_shapes(y_true, y_pred):
 def check_shape(name, x, *shapes):
     """Raises a `ValueError` that names the argument unless it has one of the shapes."""
     if not any(fits(x, shape) for shape in shapes):
+        expected = "shape" if len(shapes) == 1 else "one of the shapes"
         raise ValueError(
-            f"`{name}` must have one of the shapes {', '.join(map(str, shapes))}. Received: shape "
+            f"`{name}` must have {expected} {', '.join(map(str, shapes))}. Received: shape "
             f"{tuple(x.shape)}"
         )
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from tfrs_croloss._typing import Array, Features, Model
+from tfrs_croloss.losses.arguments import check_non_negative
 from tfrs_croloss.retrieval.negatives import InBatchNegatives, Negatives, candidate_weight, parts_of
-from tfrs_croloss.retrieval.requirements import tf, tfrs
+from tfrs_croloss.retrieval.requirements import tf, tf_keras, tfrs
 from tfrs_croloss.retrieval.thresholds import Thresholds
 
 # Rows a call when embedding a whole catalogue or all users.
@@ -48,8 +49,9 @@ class RetrievalModel(tfrs.Model):
     Raises:
         ValueError: If there are no negatives at all, or they are of another catalogue; if they
             are to be weighed and the task can't, or a part does not know its probabilities; if
-            the task takes no thresholds, or those are of more items than there are; if the reverse
-            task has a memory, or its weight is negative; or if the dropout is no share.
+            the task takes no thresholds, or those are of more items than there are; if a task is
+            none; if the reverse task has a memory, or its weight is negative; or if the dropout is
+            no share.
 
     Example:
     >>> import tensorflow as tf, tensorflow_recommenders as tfrs
@@ -96,6 +98,13 @@ class RetrievalModel(tfrs.Model):
                     f"`negatives` must be of the model's {num_items} items. Received: "
                     f"{type(part).__name__} of {part.num_items}"
                 )
+        for name, one in (("task", task), ("reverse_task", reverse_task)):
+            # As TFRS's tasks are. A loss has a `call`, too.
+            if not isinstance(one, tf_keras.layers.Layer) and (one is not None or name == "task"):
+                raise ValueError(
+                    f"`{name}` must be a task, as Retrieval(loss=CROLoss()) of "
+                    f"tfrs_croloss.retrieval is one. Received: {one!r}"
+                )
         self.query_tower = query_tower
         self.candidate_tower = candidate_tower
         self.num_items = num_items
@@ -131,12 +140,10 @@ class RetrievalModel(tfrs.Model):
                 "`reverse_task` must have no memory, which knows no users. Received: memory_size="
                 f"{reverse_task.memory_size}"
             )
-        if not reverse_weight >= 0:
-            raise ValueError(f"`reverse_weight` must not be negative. Received: {reverse_weight}")
         self.thresholds = thresholds
         self.query_dropout = query_dropout
         self.reverse_task = reverse_task
-        self.reverse_weight = reverse_weight
+        self.reverse_weight = check_non_negative("reverse_weight", reverse_weight)
         # Of its own, and not the optimizer's, so that it does not depend on how that is wrapped.
         self.step = tf.Variable(
             0,

@@ -408,7 +408,15 @@ def _as_integers(name, ids):
         return None
     if isinstance(ids, tf.RaggedTensor):
         return ids.with_flat_values(_as_integers(name, ids.flat_values))
-    ids = tf.convert_to_tensor(ids)
+    try:
+        ids = tf.convert_to_tensor(ids)
+    except (ValueError, TypeError) as error:
+        fix = ""
+        if name == "known_positive_ids":
+            fix = ". Where rows differ in length make a tf.RaggedTensor: tf.ragged.constant(...)"
+        raise ValueError(
+            f"`{name}` must make a tensor. Received: {type(ids).__name__} ({error}){fix}"
+        ) from None
     if ids.dtype == tf.string:
         return tf.strings.to_hash_bucket_fast(ids, 2**63 - 1)
     if not ids.dtype.is_integer:

@@ -30,6 +30,12 @@ class Server(tf.Module):
         self.queries = tf.Variable(np.vstack([queries, _mean(queries)]), trainable=False)
         self.users = _table(data.users)
         self.items = _table(data.items)
+        # No signature: whoever loads the SavedModel in Python may ask it.
+        user_ids = tf.TensorSpec([None], self.users.key_dtype, name="user_ids")
+        self.is_known = tf.function(
+            lambda user_ids: self.users.lookup(user_ids) < self.num_users,
+            input_signature=[user_ids],
+        )
         self.item_ids = tf.Variable(_with_padding(data.items), trainable=False)
         seen = seen.tocsr()
         self.seen_items = tf.Variable(seen.indices.astype(np.int32), trainable=False)
