@@ -1,13 +1,16 @@
 """What a server answers, against an exact search of the model."""
 
+import json
 import os
 import re
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import scipy.sparse
 
+from tests.pages import ROOT, blocks
 from tests.service.exports import DIM, LENGTH, K, data_of, exact, model_of, users_of
 from tests.service.server import serving
 from tfrs_croloss.serving import export_model
@@ -67,6 +70,16 @@ def test_k_and_exclusions(integers):
     answer = server.ask({"instances": rows})
     for row, row_ids, row_scores in zip(answer["predictions"], *without, strict=True):
         check(row, row_ids, row_scores)
+
+
+def test_the_requests_that_the_readme_shows(integers):
+    server, _, _ = integers
+    lines = "".join(blocks(ROOT / "README.md", "bash")).splitlines()
+    bodies = [shlex.split(line)[-1] for line in lines if line.startswith("curl ")]
+    assert len(bodies) == 2
+    for body in bodies:
+        found = server.ask(json.loads(body))["outputs"]
+        assert np.shape(found["item_ids"]) == np.shape(found["scores"]) == (3, 10)
 
 
 def test_where_fewer_than_k_are_left_the_scores_are_null(integers):
