@@ -1,6 +1,7 @@
 """Results as plots, each a PNG file that is written whole or not at all."""
 
 import contextlib
+import math
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,6 +18,8 @@ from tfrs_croloss._files import replaced_file
 
 # A legend of more lines has no room among them.
 MOST_INSIDE = 6
+# A page has no room for more panels beside each other.
+MOST_ABREAST = 3
 
 
 def plot_recall(results, path, baseline=None, tests=None):
@@ -179,17 +182,27 @@ def plot_alpha(groups, results, path, baseline=None):
 @contextlib.contextmanager
 def _figure(path, num_panels, names):
     """Gives the panels of a figure, and writes it with a legend of the names."""
-    width = {1: 6}.get(num_panels, 4.5 * num_panels)
-    figure, panels = plt.subplots(
-        1, num_panels, figsize=(width, 4), layout="constrained", squeeze=False
+    rows = math.ceil(num_panels / MOST_ABREAST)
+    width = {1: 6}.get(num_panels, 4.5 * min(num_panels, MOST_ABREAST))
+    figure, grid = plt.subplots(
+        rows,
+        min(num_panels, MOST_ABREAST),
+        figsize=(width, 4 * rows),
+        layout="constrained",
+        squeeze=False,
     )
+    panels = grid.flat[:num_panels]
+    for axes in grid.flat[num_panels:]:
+        axes.set_visible(False)
     try:
-        yield panels[0]
-        for axes in panels[0]:
+        yield panels
+        for axes in panels:
             axes.grid(alpha=0.3)
-        handles, labels = panels[0][0].get_legend_handles_labels()
-        if 0 < len(names) <= MOST_INSIDE:
-            panels[0][0].legend(handles, labels)
+        handles, labels = panels[0].get_legend_handles_labels()
+        if 0 < len(names) <= MOST_INSIDE and rows == 1:
+            panels[0].legend(handles, labels)
+        elif 0 < len(names) <= MOST_INSIDE:
+            figure.legend(handles, labels, loc="outside upper center", ncols=len(names))
         elif names:
             figure.legend(handles, labels, loc="outside right center")
             figure.set_figwidth(width + 1.8)
