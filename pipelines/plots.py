@@ -170,6 +170,9 @@ def plot_alpha(groups, results, path, baseline=None):
                 mean = np.mean(results[baseline][f"recall@{n}"])
                 line = {**look[baseline], "marker": None, "linestyle": "--"}
                 axes.axhline(mean, **line)
+                # A line across leaves no room beyond itself.
+                axes.update_datalim([(min(min(group) for group in groups), mean)])
+                axes.autoscale_view()
             axes.set(xlabel="alpha", title=f"Recall@{n}")
             axes.set_xticks(sorted({alpha for group in groups for alpha in group}))
         panels[0].figure.supxlabel(
@@ -182,30 +185,28 @@ def plot_alpha(groups, results, path, baseline=None):
 @contextlib.contextmanager
 def _figure(path, num_panels, names):
     """Gives the panels of a figure, and writes it with a legend of the names."""
-    rows = math.ceil(num_panels / MOST_ABREAST)
-    width = {1: 6}.get(num_panels, 4.5 * min(num_panels, MOST_ABREAST))
+    columns = min(num_panels, MOST_ABREAST)
+    rows = math.ceil(num_panels / columns)
+    width = 6 if num_panels == 1 else 4.5 * columns
     figure, grid = plt.subplots(
-        rows,
-        min(num_panels, MOST_ABREAST),
-        figsize=(width, 4 * rows),
-        layout="constrained",
-        squeeze=False,
+        rows, columns, figsize=(width, 4 * rows), layout="constrained", squeeze=False
     )
     panels = grid.flat[:num_panels]
-    for axes in grid.flat[num_panels:]:
-        axes.set_visible(False)
+    for unused in grid.flat[num_panels:]:
+        unused.remove()
     try:
         yield panels
         for axes in panels:
             axes.grid(alpha=0.3)
         handles, labels = panels[0].get_legend_handles_labels()
-        if 0 < len(names) <= MOST_INSIDE and rows == 1:
-            panels[0].legend(handles, labels)
-        elif 0 < len(names) <= MOST_INSIDE:
-            figure.legend(handles, labels, loc="outside upper center", ncols=len(names))
-        elif names:
+        if len(names) > MOST_INSIDE:
             figure.legend(handles, labels, loc="outside right center")
             figure.set_figwidth(width + 1.8)
+        elif names and rows == 1:
+            panels[0].legend(handles, labels)
+        elif names:
+            # Of many panels each is small.
+            figure.legend(handles, labels, loc="outside upper center", ncols=columns)
         with replaced_file(path) as temporary:
             figure.savefig(temporary, dpi=150, format="png")
     finally:

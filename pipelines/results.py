@@ -174,7 +174,7 @@ def _machine():
             tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
             for gpu in tf.config.list_physical_devices("GPU")
         ],
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
         "keras": keras.__version__,

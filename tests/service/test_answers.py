@@ -73,13 +73,16 @@ def test_k_and_exclusions(integers):
 
 
 def test_the_requests_that_the_readme_shows(integers):
-    server, _, _ = integers
+    server, data, model = integers
+    ids, scores = exact(data, model, users_of(data, model)[:3], data.train[:3])
     lines = "".join(blocks(ROOT / "README.md", "bash")).splitlines()
-    bodies = [shlex.split(line)[-1] for line in lines if line.startswith("curl ")]
-    assert len(bodies) == 2
-    for body in bodies:
-        found = server.ask(json.loads(body))["outputs"]
-        assert np.shape(found["item_ids"]) == np.shape(found["scores"]) == (3, 10)
+    requests = [json.loads(shlex.split(line)[-1]) for line in lines if line.startswith("curl ")]
+    assert requests
+    for request in requests:
+        # Its users are those of its reader's data.
+        request["inputs"]["user_ids"] = data.users.ids.tolist()[:3]
+        k = request["inputs"]["k"]
+        check(server.ask(request)["outputs"], ids[:, :k], scores[:, :k])
 
 
 def test_where_fewer_than_k_are_left_the_scores_are_null(integers):
