@@ -85,6 +85,7 @@ EXTRAS = {
         "build",
         "keras-rs>=0.4,<0.5",  # a peer in benchmarks/loss.py
         "mypy>=2.4,<3",
+        "pre-commit>=4,<5",
         "pytest>=9,<10",
         "pytest-xdist>=3.8,<4",
         "ruff==0.17.6",

@@ -3,24 +3,42 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
+import sys
 
 import pytest
-import yaml
 
 from tests.pages import ROOT
 
 
-def version_of(package, path):
-    (version,) = re.findall(rf'^\W*{package}==([^\s",]+)', (ROOT / path).read_text(), re.MULTILINE)
-    return version
+def test_pre_commit_refuses_what_ci_would(tmp_path):
+    for name in (".pre-commit-config.yaml", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    # A hook of the run that this test is in has variables of its own.
+    environment = {name: x for name, x in os.environ.items() if not name.startswith("GIT_")}
+    environment["PRE_COMMIT_HOME"] = str(tmp_path / "cache")
 
+    def run(*command, returncode=0):
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == returncode, done.stdout + done.stderr
+        return done.stdout + done.stderr
 
-def test_pre_commit_has_the_ruff_of_ci():
-    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
-    assert repository["repo"].endswith("/ruff-pre-commit")
-    version = repository["rev"].removeprefix("v")
-    assert version == version_of("ruff", "setup.py") == version_of("ruff", "requirements.lock")
+    commit = ("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "a module")
+    run("git", "init")
+    run(".venv/bin/pre-commit", "install")
+    (tmp_path / "module.py").write_text('"""A module."""\n\nimport os\n\nwidths = {  }\n')
+    run("git", "add", "module.py")
+    said = run(*commit, returncode=1)
+    assert re.search(r"ruff check\.+Failed", said)
+    assert re.search(r"ruff format\.+Failed", said)
+    # What has a safe fix is mended, and only has to be added.
+    run("git", "add", "module.py")
+    run(*commit)
+    assert (tmp_path / "module.py").read_text() == '"""A module."""\n\nwidths = {}\n'
 
 
 def public():

@@ -8,9 +8,10 @@ from tests.pages import ROOT
 
 
 def build_wheel(folder):
-    """Builds the wheel into a folder, and returns its path.
+    """Builds a source archive into a folder, and from it the wheel, whose path it returns.
 
-    From a copy, since setuptools writes beside setup.py, and takes what an older build left there.
+    As CONTRIBUTING.md says, but from a copy, since setuptools writes beside setup.py, and takes
+    what an older build left there.
     """
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     files = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -19,7 +20,7 @@ def build_wheel(folder):
         if (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, copy / name)
-    command = ["build", "--no-isolation", "--wheel", "--outdir", str(folder), str(copy)]
+    command = ["build", "--no-isolation", "--outdir", str(folder), str(copy)]
     subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
     return wheel
