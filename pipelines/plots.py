@@ -134,8 +134,10 @@ def plot_gradient(pushes, path):
         )
         for axes in panels:
             axes.set(xscale="log", yscale="log")
+            # Less than a decade maybe, where an axis by itself has too many labels and none is round.
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        # Less than a decade maybe, where a logarithmic axis has too many labels and no round ones.
+            axes.xaxis.set_minor_formatter(NullFormatter())
         panels[1].yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7), numticks=20))
         panels[1].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panels[1].yaxis.set_minor_formatter(NullFormatter())
