@@ -134,7 +134,7 @@ def plot_gradient(pushes, path):
         )
         for axes in panels:
             axes.set(xscale="log", yscale="log")
-            # Less than a decade maybe: by itself an axis has too many labels there, none of them round.
+            # Over less than a decade an axis by itself has many labels, and none that is round.
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
