@@ -134,10 +134,12 @@ def plot_gradient(pushes, path):
         )
         for axes in panels:
             axes.set(xscale="log", yscale="log")
-            # Over less than a decade an axis by itself has many labels, and none that is round.
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
+            low, high = axes.get_xlim()
+            if high < 100 * low:
+                axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
+        # Less than a decade maybe, where a logarithmic axis has too many labels and no round ones.
         panels[1].yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7), numticks=20))
         panels[1].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panels[1].yaxis.set_minor_formatter(NullFormatter())

@@ -60,3 +60,4 @@ def test_the_settings_are_those_of_a_comparison(path, tmp_path):
     assert all(config.seed in range(3) for config in found.all_configs)
     if "softmax" in found.own:
         assert found.baseline == "softmax"
+    assert found.baseline != found.ours or len(found.own) == 1

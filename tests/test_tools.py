@@ -16,8 +16,11 @@ def test_pre_commit_refuses_what_ci_would(tmp_path):
     for name in (".pre-commit-config.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    # A hook of the run that this test is in has variables of its own.
-    environment = {name: x for name, x in os.environ.items() if not name.startswith("GIT_")}
+    # A hook of the run that this test is in has variables of its own, and its user a configuration.
+    environment = {
+        name: x for name, x in os.environ.items() if not name.startswith(("GIT_", "SKIP"))
+    }
+    environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     environment["PRE_COMMIT_HOME"] = str(tmp_path / "cache")
 
     def run(*command, returncode=0):
