@@ -1,4 +1,4 @@
-"""docs/results.md against the numbers in docs/results/: no figure without its JSON."""
+"""The pages of results against the numbers in docs/results/: no figure without its JSON."""
 
 import json
 import re
@@ -10,35 +10,59 @@ import yaml
 from pipelines.comparison import Comparison
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGE = (DOCS / "results.md").read_text()
+SUMMARY = (DOCS / "results.md").read_text()
+TABLES = "".join((DOCS / f"results-{page}.md").read_text() for page in ("splits", "claims"))
 NUMBERS = sorted((DOCS / "results").glob("*.json"))
 by_name = pytest.mark.parametrize("path", NUMBERS, ids=lambda path: path.stem)
 
 
 def section_of(name):
     """What follows the command of a comparison, to the next heading."""
-    _, found, after = PAGE.partition(f"make results-{name} ")
-    assert found, f"docs/results.md does not say how to make results/{name}.json"
+    _, found, after = TABLES.partition(f"make results-{name} ")
+    assert found, f"neither page of tables says how to make results/{name}.json"
     return re.split(r"^##", after, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def table_of(text):
+    return [
+        [cell.strip(" *") for cell in line.split("|")[1:-1]]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
+
+
+def shown(of, metric):
+    mean, deviation = (of[x][metric.lower()] for x in ("mean", "deviation"))
+    return f"{mean:.4f} ± {deviation:.4f}".replace("0.", ".")
 
 
 @by_name
 def test_the_page_has_the_numbers_of_the_file(path):
     losses = json.loads(path.read_text())["losses"]
-    head, _, *rows = (
-        [cell.strip(" *") for cell in line.split("|")[1:-1]]
-        for line in section_of(path.stem).splitlines()
-        if line.startswith("|")
-    )
+    head, _, *rows = table_of(section_of(path.stem))
     seen = set()
     for name, *cells in rows:
         if name in losses:
-            of = losses[name]
-            for metric, cell in zip(head[1:], cells, strict=True):
-                mean, deviation = (of[x][metric.lower()] for x in ("mean", "deviation"))
-                assert cell == f"{mean:.4f} ± {deviation:.4f}".replace("0.", "."), (name, metric)
+            expected = [shown(losses[name], metric) for metric in head[1:]]
+            assert cells == expected, name
             seen.add(name)
     assert seen == losses.keys()
+
+
+def test_the_summary_has_the_numbers_of_the_files():
+    commands = iter(re.findall(r"make results-(\S+)", SUMMARY))
+    _, _, *rows = table_of(SUMMARY.split("```")[0])
+    for split, metric, best, _, softmax, ours, gap in rows:
+        if split:
+            content = json.loads((DOCS / "results" / f"{next(commands)}.json").read_text())
+        losses = dict(content["losses"])
+        of = losses.pop(content["ours"])
+        assert ours == shown(of, metric), split
+        assert softmax in {shown(other, metric) for other in losses.values()} | {""}, split
+        if gap:
+            beyond = round(of["mean"][metric.lower()], 4) - float(best.split()[0])
+            assert gap == f"{beyond:+.4f}".replace("0.", "."), (split, metric)
+    assert not list(commands)
 
 
 @by_name
