@@ -3,7 +3,7 @@
     make test-packaging
 
 downloads about 3 GB, and takes minutes; so it is no part of `make test`, which looks at the wheel
-(`test_wheel.py`). For other versions of Python it asks whether the extras resolve to wheels.
+(`test_wheel.py`), and CI installs the package alone. For other versions of Python it asks whether the extras resolve to wheels.
 """
 
 import argparse
@@ -67,48 +67,39 @@ def run(*command, **environment):
     )
 
 
-def uv(*arguments):
-    run(sys.executable, "-m", "uv", *arguments, "--quiet", "--no-config")
-
-
 def check_use(extra, wheel, folder):
     packages, environment, code = USES[extra]
     environment_folder = folder / (extra or "losses")
     wanted = f"{wheel}[{extra}]" if extra else str(wheel)
-    uv("venv", "--python", sys.executable, str(environment_folder))
-    uv("pip", "install", "--python", str(environment_folder), wanted, *packages)
-    run(str(environment_folder / "bin" / "python"), "-c", code, **environment)
+    python = str(environment_folder / "bin" / "python")
+    run(sys.executable, "-m", "venv", str(environment_folder))
+    run(python, "-m", "pip", "install", "--quiet", wanted, *packages)
+    run(python, "-c", code, **environment)
 
 
 def check_resolves(extra, python):
     more = ["--extra", extra] if extra else []
     platform = ["--python-version", python, "--python-platform", "x86_64-manylinux_2_28"]
     build = ["--no-build-isolation", "--python", sys.executable]
-    uv(
-        "pip",
-        "compile",
-        str(ROOT / "setup.py"),
-        *more,
-        *platform,
-        *build,
-        "--output-file",
-        os.devnull,
-    )
+    files = [str(ROOT / "setup.py"), "--output-file", os.devnull]
+    resolve = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-config"]
+    run(*resolve, *files, *more, *platform, *build)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", default=EXTRAS, help="extras; '' is the package alone")
-    chosen = parser.parse_args().only
+    parser.add_argument("--pythons", nargs="*", default=PYTHONS, help="versions to resolve for")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        for python in PYTHONS:
-            for extra in chosen:
+        for python in arguments.pythons:
+            for extra in arguments.only:
                 check_resolves(extra, python)
         wheel = build_wheel(folder)
-        for extra in filter(USES.get, chosen):
+        for extra in filter(USES.get, arguments.only):
             check_use(extra, wheel, folder)
-    print(f"{len(chosen)} passed, 0 failed")
+    print(f"{len(arguments.only)} passed, 0 failed")
 
 
 if __name__ == "__main__":
