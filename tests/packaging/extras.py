@@ -2,8 +2,9 @@
 
     make test-packaging
 
-downloads about 3 GB, and takes minutes; so it is no part of `make test`, which looks at the wheel
-(`test_wheel.py`), and CI installs the package alone. For other versions of Python it asks whether the extras resolve to wheels.
+downloads about 3 GB, and takes minutes: `make test` looks at the wheel alone (`test_wheel.py`), and
+CI installs it without extras. For other versions of Python it asks whether the extras resolve to
+wheels.
 """
 
 import argparse
