@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent
 BACKENDS = {"5-keras-3-and-jax.ipynb": "jax"}
 # An interpreter beside the kernel's that a notebook starts, made by make's target of the folder.
 NEEDS = {"4-from-model-to-service.ipynb": FOLDER.parent / ".venv-serving" / "bin" / "python"}
-# Of a cell; a notebook takes a minute or two.
+# Of a cell; a notebook takes one to three minutes.
 TIMEOUT = 900
 
 

@@ -1,6 +1,7 @@
 """The pages a reader follows, and the code blocks in them."""
 
 import re
+import shlex
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -11,3 +12,14 @@ BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 def blocks(page, language):
     """The texts of a page's fences of a language, in their order."""
     return [text for name, text in BLOCK.findall(page.read_text()) if name == language]
+
+
+def commands(block):
+    """The words of each command of a block, without loops, comments and variables set before it."""
+    for line in block.replace("\\\n", " ").splitlines():
+        # Variables of loops are numbers here.
+        words = shlex.split(re.sub(r"\$\w+", "1", line), comments=True)
+        while words and re.match(r"[A-Z_]+=", words[0]):
+            words.pop(0)
+        if words and words[0] not in ("for", "done", "export"):
+            yield words

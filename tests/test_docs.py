@@ -1,12 +1,13 @@
-"""The code blocks of the pages, page by page.
+"""The code blocks of the pages, page by page, and of docstrings.
 
-Python blocks are run as they stand; the README's are in test_readme.py, with its commands on a
-file of ratings. Of every shell block, and of the text of pages and notebooks, each command is
+Python blocks are run as they stand; the README's are in test_readme.py, which also trains and tunes
+on a file of ratings by the commands of three pages. Of every shell block, and of the text of pages and notebooks, each command is
 parsed, by what would run it: an option that is gone or a target that make does not know fails here.
 Nothing is trained, installed or served.
 """
 
 import argparse
+import ast
 import json
 import os
 import re
@@ -16,18 +17,25 @@ import subprocess
 import sys
 
 import jsonargparse
+import keras
+import numpy as np
 import pytest
+import tensorflow_recommenders as tfrs
 import yaml
 
+import tfrs_croloss
 from pipelines import space
-from tests.pages import BLOCK, PAGES, ROOT, blocks
+from pipelines.cli import COMMANDS
+from tests.pages import BLOCK, PAGES, ROOT, blocks, commands
 
 NAMED = {"ids": lambda page: page.name}
 SHELL = [page for page in PAGES if blocks(page, "bash")]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
+SUBCOMMANDS = tuple(command.__name__ for command in COMMANDS)
 # Between single backticks: a command of ours, or only its name.
 INLINE = re.compile(
-    r"(?<!`)`((?:\.venv/bin/)?(?:make|pip install|python -m (?:pipelines|benchmarks))\b[^`]*)`(?!`)"
+    r"(?<!`)`((?:\.venv/bin/)?(?:make|pip install|python -m (?:pipelines|benchmarks))\b[^`]*"
+    rf"|(?:{'|'.join(SUBCOMMANDS)}) --\w+ [^`|]+)`(?!`)"
 )
 # What stands in blocks and is no code.
 PROSE = {"text", "math"}
@@ -35,6 +43,8 @@ PROSE = {"text", "math"}
 FILES = {
     "tune.yaml": "loss: cro\ntrials: 30\n",  # as docs/tuning.md has it
     "runs/tuned/config.yaml": "loss: cro\n",
+    "runs/mine/config.yaml": "loss: cro\n",
+    "losses.yaml": "losses: {}\n",
 }
 
 
@@ -65,17 +75,6 @@ def parse_only(monkeypatch):
     # jsonargparse's parser calls argparse's by another name, so that each is ended by its own.
     for parser in (argparse.ArgumentParser, jsonargparse.ArgumentParser):
         monkeypatch.setattr(parser, "parse_args", ending(parser.parse_args))
-
-
-def commands(block):
-    """The words of each command of a block, without loops, comments and variables set before it."""
-    for line in block.replace("\\\n", " ").splitlines():
-        # Variables of loops are numbers here.
-        words = shlex.split(re.sub(r"\$\w+", "1", line), comments=True)
-        while words and re.match(r"[A-Z_]+=", words[0]):
-            words.pop(0)
-        if words and words[0] not in ("for", "done", "export"):
-            yield words
 
 
 def check_make(arguments, monkeypatch):
@@ -154,6 +153,34 @@ def test_python_blocks_run(page):
         exec(compile(block, str(page), "exec"), names)
 
 
+def docstring_blocks():
+    for path in sorted((ROOT / "tfrs_croloss").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                found = BLOCK.findall(ast.get_docstring(node) or "")
+                name = getattr(node, "name", path.stem)
+                yield from (pytest.param(text, id=name) for kind, text in found if kind == "python")
+
+
+@pytest.mark.parametrize("block", [*docstring_blocks()])
+def test_blocks_of_docstrings_run(block):
+    """What stands in a fence there needs a model, which is here; the rest is doctest's."""
+    cosines = np.random.default_rng(0).uniform(-0.9, 0.9, [4, 10])
+    users, items, negatives = np.arange(3), np.arange(3), np.arange(3, 6)
+    given = {
+        "model": keras.Sequential([keras.layers.Dense(2)]),
+        "cosines": cosines,
+        "users": users,
+        "items": items,
+        "negatives": negatives,
+        "user_tower": keras.layers.Embedding(3, 4),
+        "item_tower": keras.layers.Embedding(6, 4),
+        "ops": keras.ops,
+        "tfrs": tfrs,
+    }
+    exec(block, {**vars(tfrs_croloss), **given})
+
+
 @pytest.mark.parametrize("page", SHELL, **NAMED)
 def test_shell_blocks_are_shell(page):
     for block in blocks(page, "bash"):
@@ -163,6 +190,8 @@ def test_shell_blocks_are_shell(page):
 def check(words, monkeypatch):
     program, *arguments = words
     program = program.removeprefix(".venv/bin/")
+    if program in SUBCOMMANDS:
+        program, arguments = "python", ["-m", "pipelines", program, *arguments]
     CHECKS[program](arguments, monkeypatch)
 
 

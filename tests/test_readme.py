@@ -76,3 +76,16 @@ def test_the_one_line_and_the_library(folder):
     out = python(folder, "-c", one_line + library)
     assert "recall@100" in out
     assert (folder / "export" / "1" / "saved_model.pb").exists()
+
+
+@pytest.mark.parametrize(
+    ("page", "quick"),
+    [("tuning", ["--trials", "2", "--epochs", "2"]), ("scaling-out", ["--epochs", "1"])],
+)
+def test_what_a_page_begins_with(page, quick, folder):
+    block = pages.blocks(ROOT / "docs" / f"{page}.md", "bash")[0]
+    for interpreter, *arguments in pages.commands(block):
+        assert interpreter == ".venv/bin/python"
+        python(folder, *arguments, *quick)
+        name = arguments[arguments.index("--name") + 1]
+        assert (folder / "runs" / name / "config.yaml").exists()

@@ -159,11 +159,13 @@ def test_history_tower_takes_a_history_or_what_it_knows(data, tmp_path):
     assert not set(sent) & set(again["item_ids"][0].tolist())
 
 
-def test_query_features_of_the_users_own(tmp_path):
+@pytest.mark.parametrize("in_a_dict", [True, False])
+def test_query_features_of_the_users_own(tmp_path, in_a_dict):
     """A query tower on a feature, and an item that no one has had."""
     frame = pd.DataFrame({"user": ["1", "2", "3"], "item": ["7", "8", "9"]})
     data = encode(Split(frame, frame[:0], frame[:0]), more_items=["10"])
     country = np.array([0, 1, 0])
+    query = {"country": country} if in_a_dict else country
 
     class CountryTower(tf_keras.Model):
         def __init__(self):
@@ -171,7 +173,7 @@ def test_query_features_of_the_users_own(tmp_path):
             self.embedding = tf_keras.layers.Embedding(2, DIM)
 
         def call(self, query):
-            return self.embedding(query["country"])
+            return self.embedding(query["country"] if in_a_dict else query)
 
     model = RetrievalModel(
         CountryTower(),
@@ -180,9 +182,9 @@ def test_query_features_of_the_users_own(tmp_path):
         tfrs.tasks.Retrieval(loss=CROLoss()),
         InBatchNegatives(),
     )
-    export_model(model, data, tmp_path / "model", k=3, query={"country": country})
+    export_model(model, data, tmp_path / "model", k=3, query=query)
     (answer,) = ask(tmp_path / "model", {"user_ids": [1, 2, 3]})
-    ids, _ = exact(data, model, model.query_embeddings({"country": country}), data.train)
+    ids, _ = exact(data, model, model.query_embeddings(query), data.train)
     np.testing.assert_array_equal(answer["item_ids"], ids[:, :3])
     assert (answer["item_ids"] == 10).any()
 

@@ -261,22 +261,23 @@ class RetrievalModel(tfrs.Model):
         """Embeds any number of queries, in blocks.
 
         Args:
-            query: A dict of arrays, each with a row a query.
+            query: What the query tower takes: an array or a dict of arrays, with a row a query.
 
         Returns:
             A numpy array `[num_queries, dim]`.
         """
-        return _in_blocks(
-            lambda rows: self.query_tower({name: x[rows] for name, x in query.items()}),
-            len(next(iter(query.values()))),
-        )
+
+        def embed(rows):
+            return self.query_tower(tf.nest.map_structure(lambda x: x[rows], query))
+
+        return _in_blocks(embed, len(tf.nest.flatten(query)[0]))
 
     def refresh_thresholds(self, query):
         """Takes the thresholds of all users from the model as it is.
 
         Args:
-            query: The `query` features of every user in the order of their positions, a dict of
-                arrays, as `RetrievalData.queries` gives them.
+            query: The `query` features of every user in the order of their positions, as
+                `RetrievalData.queries` gives them.
 
         Raises:
             ValueError: If these are not as many users as there are thresholds.

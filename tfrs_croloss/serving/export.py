@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfrs_croloss._files import replaced_folder, versions
-from tfrs_croloss._typing import Features, SparseMatrix, StrPath
+from tfrs_croloss._typing import Array, Features, SparseMatrix, StrPath
 from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.retrieval.model import RetrievalModel
 from tfrs_croloss.retrieval.requirements import tf
@@ -28,7 +28,7 @@ def export_model(
     history_length: int = 0,
     seen: SparseMatrix | None = None,
     search: str = "exact",
-    query: Features | None = None,
+    query: Array | Features | None = None,
     version: int | None = None,
     target_recall: float = 0.99,
     mask_history: bool = True,
@@ -72,8 +72,8 @@ def export_model(
         seen: `scipy.sparse` matrix `[num_users, num_items]` of the items never to return to their
             user; by default `data.known`, the training items and those of histories.
         search: `"exact"`, or `"scann"`, whose op must be loaded (`import scann`) with the model.
-        query: Features of all users as the query tower takes them, a dict of arrays with a row a
-            user; for a tower of your own. By default `data.queries(history_length)`.
+        query: Features of all users as a query tower of your own takes them: an array or a dict of
+            arrays, with a row a user. By default `data.queries(history_length)`.
         version: A positive integer; one more than the largest there by default. A version that is
             there is replaced, which a server that has loaded it does not notice.
         target_recall: The share of a query's k best that ScaNN is to find.
