@@ -1,9 +1,9 @@
 """The code blocks of the pages, page by page, and of docstrings.
 
 Python blocks are run as they stand; the README's are in test_readme.py, which also trains and tunes
-on a file of ratings by the commands of three pages. Of every shell block, and of the text of pages and notebooks, each command is
-parsed, by what would run it: an option that is gone or a target that make does not know fails here.
-Nothing is trained, installed or served.
+on a file of ratings by the commands of three pages. Of every shell block, and of the text of pages
+and notebooks, each command is parsed, by what would run it: an option that is gone or a target that
+make does not know fails here. Nothing is trained, installed or served.
 """
 
 import argparse

@@ -159,6 +159,17 @@ def load_what_is_not_registered():
     keras.saving.deserialize_keras_object(config)
 
 
+def search(layer, **options):
+    index = getattr(tfrs.layers.factorized_top_k, layer)(k=6, **options)
+    index.index_from_dataset(tf.data.Dataset.from_tensors(embeddings(0)))
+    return index(embeddings(1))
+
+
+def mine_in_half_precision():
+    task = tfrs.tasks.Retrieval(num_hard_negatives=2)
+    return task(tf.cast(embeddings(0), tf.float16), tf.cast(embeddings(1), tf.float16))
+
+
 def save_an_index_that_was_not_called(tmp_path):
     index = tfrs.layers.factorized_top_k.BruteForce(k=2)
     index.index(embeddings(0))
@@ -231,10 +242,18 @@ PROVOKED = {
         lambda: call(tfrs.tasks.Retrieval(num_hard_negatives=-3)),
         lambda: Retrieval(num_hard_negatives=0),
     ],
+    "Hard negatives in half precision": [mine_in_half_precision],
     "keras-tuner refuses the model": [tune_a_model_of_keras_2],
     "A class of one's own is not found": [load_what_is_not_registered],
     "A kernel of one's own cannot be saved": [
         lambda: CROLoss(kernel=lambda x: keras.ops.exp(x)).get_config()
+    ],
+    "TFRS's index has no items": [
+        lambda: tfrs.layers.factorized_top_k.BruteForce()(embeddings(0)),
+    ],
+    "More asked for than there are items": [
+        lambda: search("BruteForce"),
+        lambda: search("Streaming", handle_incomplete_batches=False),
     ],
     "TFRS's index was never called": [save_an_index_that_was_not_called],
     "Metrics that block saving": [save_a_model_with_metrics],
@@ -272,3 +291,9 @@ def test_metrics_want_pairs_of_id_and_embedding_and_say_nothing_of_int32():
 def test_tfrs_says_nothing_of_no_hard_negatives():
     for number in (0, -1):
         assert call(tfrs.tasks.Retrieval(num_hard_negatives=number)) == 0
+
+
+def test_ours_mines_in_half_precision():
+    task = Retrieval(loss=CROLoss(), num_hard_negatives=2)
+    half = [tf.cast(embeddings(seed), tf.float16) for seed in (0, 1)]
+    assert np.isfinite(task(*half))
