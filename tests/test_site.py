@@ -37,7 +37,9 @@ def test_every_page_has_its_place():
     config = (ROOT / "mkdocs.yml").read_text()
     pages = [page for page in ROOT.glob("docs/*.md") if page.read_text().startswith("# ")]
     # These have no heading.
-    pages += [ROOT / "docs" / f"performance-{tables}.md" for tables in ("index", "loss")]
+    pages += [
+        ROOT / "docs" / f"performance-{tables}.md" for tables in ("index", "loss", "evaluation")
+    ]
     pages += ROOT.glob("*.md")
     shown = set(re.findall(r": (\S+\.md)$", config, re.MULTILINE))
     api = {f"api/{page.name}" for page in ROOT.glob("website/api/*.md")}
