@@ -66,7 +66,7 @@ $(VENV)/.installed: $(VENV)/.locked setup.py pyproject.toml
 demo: install ## Train, evaluate, export and recommend on a small data set
 	$(BIN)/python -m pipelines demo $(ARGS)
 
-# The tables of docs/results.md, each from a file of docs/results/. DATA is the folder of the splits.
+# The tables of docs/results*.md, each from a file of docs/results/. DATA is the folder of the splits.
 results-%: docs/results/%.yaml install ## The table of docs/results/%.yaml: make results-health DATA=FOLDER
 	$(BIN)/python -m pipelines compare --config $< --data "$(DATA)" --name $@ $(ARGS)
 

@@ -162,7 +162,10 @@ def docstring_blocks():
                 yield from (pytest.param(text, id=name) for kind, text in found if kind == "python")
 
 
-@pytest.mark.parametrize("block", [*docstring_blocks()])
+DOCSTRING_BLOCKS = [*docstring_blocks()]
+
+
+@pytest.mark.parametrize("block", DOCSTRING_BLOCKS)
 def test_blocks_of_docstrings_run(block):
     """What stands in a fence there needs a model, which is here; the rest is doctest's."""
     cosines = np.random.default_rng(0).uniform(-0.9, 0.9, [4, 10])
@@ -179,6 +182,10 @@ def test_blocks_of_docstrings_run(block):
         "tfrs": tfrs,
     }
     exec(block, {**vars(tfrs_croloss), **given})
+
+
+def test_docstrings_have_blocks():
+    assert DOCSTRING_BLOCKS
 
 
 @pytest.mark.parametrize("page", SHELL, **NAMED)

@@ -1,4 +1,7 @@
-"""The README's code blocks, run as they stand on a small file of ratings."""
+"""The README's code blocks, run as they stand on a small file of ratings.
+
+And the commands that two other pages begin with, on the same file.
+"""
 
 import os
 import subprocess

@@ -90,8 +90,10 @@ def check_resolves(extra, python):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", default=EXTRAS, help="extras; '' is the package alone")
-    parser.add_argument("--pythons", nargs="*", default=PYTHONS, help="versions to resolve for")
+    parser.add_argument("--pythons", nargs="*", default=PYTHONS, help="to resolve for; may be none")
     arguments = parser.parse_args()
+    if unknown := set(arguments.only) - set(EXTRAS):
+        parser.error(f"--only must name extras of {EXTRAS}. Received: {sorted(unknown)}")
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         for python in arguments.pythons:

@@ -44,7 +44,7 @@ class CROLoss(RetrievalLoss):
 
     With `positive_weight` p the positive is pulled p times as hard as its negatives together are
     pushed away, as if s⁺ were p·s⁺ + (1 - p)·stop_gradient(s⁺); the value stays the same. Below 1
-    the embeddings spread out more; docs/results.md has what it gains.
+    the embeddings spread out more; docs/results-settings.md has what it gained.
 
     Exact special cases: exponential and α = 1 is the softmax cross-entropy; softplus and α = 0
     is BPR, hinge and α = 0 the triplet loss, both up to the constant factor ln(N+1)/N · R.
