@@ -23,7 +23,10 @@ def blocks(language):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("readme")
+    return with_ratings(tmp_path_factory.mktemp("readme"))
+
+
+def with_ratings(folder):
     rng = np.random.default_rng(0)
     users, items = rng.integers(1, 50, 2000), rng.integers(1, 200, 2000)
     times = rng.permutation(2000)
@@ -85,7 +88,8 @@ def test_the_one_line_and_the_library(folder):
     ("page", "quick"),
     [("tuning", ["--trials", "2", "--epochs", "2"]), ("scaling-out", ["--epochs", "1"])],
 )
-def test_what_a_page_begins_with(page, quick, folder):
+def test_what_a_page_begins_with(page, quick, tmp_path):
+    folder = with_ratings(tmp_path)
     block = pages.blocks(ROOT / "docs" / f"{page}.md", "bash")[0]
     for interpreter, *arguments in pages.commands(block):
         assert interpreter == ".venv/bin/python"
