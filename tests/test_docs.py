@@ -78,8 +78,10 @@ def parse_only(monkeypatch):
 
 
 def check_make(arguments, monkeypatch):
-    # Make's own flags of the run that this test is in are not meant for it.
-    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    # Make's own flags of the run that this test is in are not meant for it, nor are its ARGS.
+    environment = {
+        name: value for name, value in os.environ.items() if "MAKE" not in name and name != "ARGS"
+    }
     done = subprocess.run(
         ["make", "--dry-run", *arguments],
         cwd=ROOT,
