@@ -85,14 +85,17 @@ def test_the_one_line_and_the_library(folder):
 
 
 @pytest.mark.parametrize(
-    ("page", "quick"),
-    [("tuning", ["--trials", "2", "--epochs", "2"]), ("scaling-out", ["--epochs", "1"])],
+    ("page", "quick", "last_file"),
+    [
+        ("tuning", ["--trials", "2", "--epochs", "2"], "trials.md"),
+        ("scaling-out", ["--epochs", "1"], "metrics.json"),
+    ],
 )
-def test_what_a_page_begins_with(page, quick, tmp_path):
+def test_what_a_page_begins_with(page, quick, last_file, tmp_path):
     folder = with_ratings(tmp_path)
     block = pages.blocks(ROOT / "docs" / f"{page}.md", "bash")[0]
     for interpreter, *arguments in pages.commands(block):
         assert interpreter == ".venv/bin/python"
         python(folder, *arguments, *quick)
         name = arguments[arguments.index("--name") + 1]
-        assert (folder / "runs" / name / "config.yaml").exists()
+        assert (folder / "runs" / name / last_file).exists()
