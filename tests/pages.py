@@ -1,7 +1,9 @@
 """The pages a reader follows, and the code blocks in them."""
 
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -23,3 +25,14 @@ def commands(block):
             words.pop(0)
         if words and words[0] not in ("for", "done", "export"):
             yield words
+
+
+def make(*arguments):
+    """What `make` does from the clone, whatever runs the tests."""
+    # Make's own flags of the run that a test is in are not meant for it, nor are its ARGS.
+    environment = {
+        name: value for name, value in os.environ.items() if "MAKE" not in name and name != "ARGS"
+    }
+    return subprocess.run(
+        ["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )

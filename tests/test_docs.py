@@ -9,7 +9,6 @@ make does not know fails here. Nothing is trained, installed or served.
 import argparse
 import ast
 import json
-import os
 import re
 import runpy
 import shlex
@@ -26,7 +25,7 @@ import yaml
 import tfrs_croloss
 from pipelines import space
 from pipelines.cli import COMMANDS
-from tests.pages import BLOCK, PAGES, ROOT, blocks, commands
+from tests.pages import BLOCK, PAGES, ROOT, blocks, commands, make
 
 NAMED = {"ids": lambda page: page.name}
 SHELL = [page for page in PAGES if blocks(page, "bash")]
@@ -78,18 +77,7 @@ def parse_only(monkeypatch):
 
 
 def check_make(arguments, monkeypatch):
-    # Make's own flags of the run that this test is in are not meant for it, nor are its ARGS.
-    environment = {
-        name: value for name, value in os.environ.items() if "MAKE" not in name and name != "ARGS"
-    }
-    done = subprocess.run(
-        ["make", "--dry-run", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = make("--dry-run", *arguments)
     assert done.returncode == 0, done.stderr
     for line in done.stdout.splitlines():
         if line.startswith((".venv/bin/python -m pipelines ", ".venv/bin/python -m benchmarks")):

@@ -2,12 +2,16 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from pipelines.comparison import Comparison
+from tests.pages import make
 
 DOCS = Path(__file__).parent.parent / "docs"
 SUMMARY = (DOCS / "results.md").read_text()
@@ -132,3 +136,29 @@ def test_the_settings_are_those_of_a_comparison(path, tmp_path):
     if "softmax" in found.own:
         assert found.baseline == "softmax"
     assert found.baseline != found.ours or len(found.own) == 1
+
+
+def test_the_command_of_a_table_needs_the_data_alone(tmp_path):
+    """Health's, on a small split of its kind: from the folder to the line with the result."""
+    content = yaml.safe_load((DOCS / "results" / "health.yaml").read_text())
+    common = content["common"]
+    rng = np.random.default_rng(0)
+    items = np.stack([rng.permutation(80)[:20] for _ in range(50)])
+    for file, part in (("train", items[:, :16]), ("test", items[:, 16:])):
+        path = tmp_path / common[file]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ids = {
+            common["user"]: np.repeat(np.arange(50), part.shape[1]),
+            common["item"]: part.ravel(),
+        }
+        pd.DataFrame(ids).to_csv(path, sep="\t", index=False)
+    # .venv may be another than the one that the tests run from.
+    environment = ["--old-file=install", f"BIN={Path(sys.executable).parent}"]
+    chosen = [f"DATA={tmp_path}", f"ARGS=--seeds 1 --runs {tmp_path / 'runs'}"]
+    done = make(*environment, "results-health", *chosen)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "runs" / "results-health" / "results.json").read_text())
+    assert results["losses"].keys() == content["losses"].keys()
+    mean = results["losses"][content["ours"]]["mean"]
+    expected = f"Recall@20 {mean['recall@20']:.4f}  NDCG@20 {mean['ndcg@20']:.4f}  (1 seed)"
+    assert done.stdout.splitlines()[-1] == expected
