@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -51,7 +52,9 @@ def plot_recall(results, path, baseline=None, tests=None):
 def _plot_differences(axes, tests, baseline, look):
     """Each line's difference to the baseline, side by side at each N."""
     sizes = list(_by_n(next(iter(tests.values()))))
-    offsets = np.linspace(-0.3, 0.3, len(tests)) if len(tests) > 1 else [0.0]
+    # Beside each other, and no further from their N than it takes.
+    reach = min(0.05 * (len(tests) - 1), 0.3)
+    offsets = np.linspace(-reach, reach, len(tests))
     for offset, (name, metrics) in zip(offsets, tests.items(), strict=True):
         found = [metrics[f"recall@{n}"] for n in sizes]
         # Where the baseline finds nothing there is nothing to divide by.
@@ -139,8 +142,10 @@ def plot_gradient(pushes, path):
             low, high = axes.get_xlim()
             if high < 100 * low:
                 axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
-        # Less than a decade maybe, where a logarithmic axis has too many labels and no round ones.
-        panels[1].yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7), numticks=20))
+        # Within a decade a logarithmic axis has one label of its own, or too many.
+        low, high = panels[1].get_ylim()
+        round_ones = LogLocator(subs=(1, 1.5, 2, 3, 5, 7), numticks=20)
+        panels[1].yaxis.set_major_locator(round_ones if high > 5 * low else MaxNLocator(6))
         panels[1].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panels[1].yaxis.set_minor_formatter(NullFormatter())
         panels[0].figure.supxlabel(
@@ -160,7 +165,7 @@ def plot_alpha(groups, results, path, baseline=None):
         baseline: Name of the loss whose mean is shown beside, if it is among the results.
     """
     sizes = list(_by_n(next(iter(results.values()))))
-    names = [" … ".join(list(group.values())[:: len(group) - 1]) for group in groups]
+    names = [_from_to(*list(group.values())[:: len(group) - 1]) for group in groups]
     shown = [*names, baseline] if baseline in results else names
     look = _looks(shown)
     with _figure(path, len(sizes), shown) as panels:
@@ -177,7 +182,7 @@ def plot_alpha(groups, results, path, baseline=None):
                 # A line across leaves no room beyond itself.
                 axes.update_datalim([(min(min(group) for group in groups), mean)])
                 axes.autoscale_view()
-            axes.set(xlabel="alpha", title=f"Recall@{n}")
+            axes.set(xlabel="α", title=f"Recall@{n}")
             axes.set_xticks(sorted({alpha for group in groups for alpha in group}))
         panels[0].figure.supxlabel(
             "Test set, mean and deviation over seeds; each panel has a scale of its own, which "
@@ -225,12 +230,19 @@ def _looks(names):
         name: {
             "label": name,
             "color": colors[i % len(colors)],
-            "marker": markers[i % len(markers)],
+            # After as many as there are colors each has another marker, too: points have no line.
+            "marker": markers[(i + i // len(colors)) % len(markers)],
             "markersize": 4,
             "linestyle": styles[i // len(colors) % len(styles)],
         }
         for i, name in enumerate(names)
     }
+
+
+def _from_to(first, last):
+    """Two names as one, without the words that the second begins with as the first does."""
+    common = os.path.commonprefix([first, last])
+    return f"{first} … {last[common.rfind(' ') + 1 :]}"
 
 
 def _by_n(metrics):
