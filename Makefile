@@ -73,9 +73,7 @@ results-%: docs/results/%.yaml install ## The table of docs/results/%.yaml: make
 serve: $(SERVING)/.locked ## Serve MODEL=runs/demo/export over HTTP, on port 8501
 	$(SERVING)/bin/python -m pipelines.serve --model $(MODEL) $(ARGS)
 
-test: install ## Check the code with ruff and mypy, then run the tests
-	$(BIN)/ruff check --quiet .
-	$(BIN)/mypy --no-error-summary
+test: lint ## Check the code as lint does, then run the tests
 	$(BIN)/python $(PYTEST) $(ARGS)
 
 test-backends: $(BACKENDS)/.locked ## Run the tests of the losses on JAX and on PyTorch, and the notebook on JAX

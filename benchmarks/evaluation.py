@@ -1,6 +1,7 @@
 """Evaluating a test set: time and memory against the bare searches of ScaNN and TFRS.
 
-    python -m benchmarks.evaluation --train train.txt.xz --test test.txt.xz
+    python -m benchmarks.evaluation --train train.tsv.xz --test test.tsv.xz \
+        --user user_procid --item item_procid
 
 writes docs/performance-evaluation.md and .json. Ours is all of an evaluation: the index is built,
 the items of the training set are left out, and recall, NDCG, MRR and coverage are measured, with
@@ -181,8 +182,10 @@ def measure(
 
 def table(results):
     """The results as Markdown."""
+    *others, last = TOP_N
+    sizes = f"N = {', '.join(map(str, others))} and {last}"
     lines = [
-        f"{results['users']:,} users × {results['items']:,} items, N = {K}, random embeddings, "
+        f"{results['users']:,} users × {results['items']:,} items, {sizes}, random embeddings, "
         f"float32, d = {DIM}; {results['machine']}; medians of {results['rounds']} rounds.",
         "",
         "| | s | to ScaNN brute force | peak MB |",

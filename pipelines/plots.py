@@ -1,8 +1,9 @@
 """Results as plots, each a PNG file that is written whole or not at all."""
 
 import contextlib
+import itertools
 import math
-import os
+import operator
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -241,8 +242,11 @@ def _looks(names):
 
 def _from_to(first, last):
     """Two names as one, without the words that the second begins with as the first does."""
-    common = os.path.commonprefix([first, last])
-    return f"{first} … {last[common.rfind(' ') + 1 :]}"
+    words = last.split()
+    same = itertools.takewhile(
+        lambda pair: operator.eq(*pair), zip(first.split(), words, strict=False)
+    )
+    return f"{first} … {' '.join(words[len([*same]) :]) or last}"
 
 
 def _by_n(metrics):

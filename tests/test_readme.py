@@ -79,7 +79,7 @@ def test_the_one_line_and_the_library(folder):
         )
     )
     python(folder, "-c", one_line + task)
-    out = python(folder, "-c", one_line + library)
+    out = python(folder, "-c", library)
     assert "recall@100" in out
     assert (folder / "export" / "1" / "saved_model.pb").exists()
 

@@ -138,6 +138,7 @@ def test_the_settings_are_those_of_a_comparison(path, tmp_path):
     assert found.baseline != found.ours or len(found.own) == 1
 
 
+@pytest.mark.slow
 def test_the_command_of_a_table_needs_the_data_alone(tmp_path):
     """Health's, on a small split of its kind: from the folder to the line with the result."""
     content = yaml.safe_load((DOCS / "results" / "health.yaml").read_text())
@@ -153,9 +154,9 @@ def test_the_command_of_a_table_needs_the_data_alone(tmp_path):
         }
         pd.DataFrame(ids).to_csv(path, sep="\t", index=False)
     # .venv may be another than the one that the tests run from.
-    environment = ["--old-file=install", f"BIN={Path(sys.executable).parent}"]
+    here = ["--old-file=install", f"BIN={Path(sys.executable).parent}"]
     chosen = [f"DATA={tmp_path}", f"ARGS=--seeds 1 --runs {tmp_path / 'runs'}"]
-    done = make(*environment, "results-health", *chosen)
+    done = make(*here, "results-health", *chosen)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "runs" / "results-health" / "results.json").read_text())
     assert results["losses"].keys() == content["losses"].keys()

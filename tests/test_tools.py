@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.pages import ROOT
+from tests.pages import ROOT, make
 
 
 def test_pre_commit_refuses_what_ci_would(tmp_path):
@@ -80,15 +80,8 @@ def test_public_signatures_have_types(function):
     ],
 )
 def test_a_notebook_needs_no_environment_but_its_own(named, environments):
-    done = subprocess.run(
-        ["make", "--dry-run", "--always-make", "notebooks", f"ARGS={named}"],
-        cwd=ROOT,
-        # Make's own flags of the run that this test is in are not meant for it.
-        env={name: value for name, value in os.environ.items() if "MAKE" not in name},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = make("--dry-run", "--always-make", "notebooks", f"ARGS={named}")
+    assert done.returncode == 0, done.stderr
     assert set(re.findall(r"(\S+)/\.locked; then", done.stdout)) == environments
     assert done.stdout.count("notebooks.execute") == len(environments - {".venv-serving"})
 
