@@ -33,7 +33,8 @@ NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
 SUBCOMMANDS = tuple(command.__name__ for command in COMMANDS)
 # Between single backticks: a command of ours, or only its name.
 INLINE = re.compile(
-    r"(?<!`)`((?:\.venv/bin/)?(?:make|pip install|python -m (?:pipelines|benchmarks))\b[^`]*"
+    r"(?<!`)`((?:\.venv/bin/)?(?:make|curl \S|pip install|pre-commit install"
+    r"|python -m (?:pipelines|benchmarks|build))\b[^`]*"
     rf"|(?:{'|'.join(SUBCOMMANDS)}) --\w+ [^`|]+)`(?!`)"
 )
 # What stands in blocks and is no code.
@@ -94,6 +95,10 @@ def check_python(arguments, monkeypatch):
     assert not wants_help or ended.value.code == 0
 
 
+def check_pre_commit(arguments, monkeypatch):
+    check_python(["-m", "pre_commit", *arguments], monkeypatch)
+
+
 def check_pip(arguments, monkeypatch):
     assert arguments[0] == "install"
     setup = (ROOT / "setup.py").read_text()
@@ -126,6 +131,7 @@ def check_docker(arguments, monkeypatch):
 CHECKS = {
     "make": check_make,
     "python": check_python,
+    "pre-commit": check_pre_commit,
     "pip": check_pip,
     "curl": check_curl,
     "docker": check_docker,
@@ -215,6 +221,22 @@ def test_commands_in_the_text_parse(page, folder, parse_only, monkeypatch):
         # Named alone, a command lacks what it must be given.
         is_name = "-m" in words and not any(word.startswith("--") for word in words)
         check([*words, "--help"] if is_name else words, monkeypatch)
+
+
+# As docstrings have them, in lines of their own.
+INDENTED = re.compile(r"^    ((?:make|python -m) (?:.*\\\n)*.*)$", re.MULTILINE)
+TOLD_HOW = {
+    path: INDENTED.findall(ast.get_docstring(ast.parse(path.read_text())) or "")
+    for folder in ("benchmarks", "notebooks", "pipelines", "tests/packaging")
+    for path in sorted((ROOT / folder).glob("*.py"))
+}
+
+
+@pytest.mark.parametrize("module", [path for path, found in TOLD_HOW.items() if found], **NAMED)
+def test_commands_of_modules_parse(module, folder, parse_only, monkeypatch):
+    for text in TOLD_HOW[module]:
+        for words in commands(text):
+            check(words, monkeypatch)
 
 
 def test_an_option_that_is_gone_is_noticed(folder, parse_only, monkeypatch):
