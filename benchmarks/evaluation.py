@@ -36,6 +36,10 @@ from tfrs_croloss.index import ExactIndex
 
 DIM, TOP_N = 64, (20, 50, 100)
 K = TOP_N[-1]
+COMMAND = (
+    ".venv/bin/python -m benchmarks.evaluation --train train.tsv.xz --test test.tsv.xz "
+    "--user user_procid --item item_procid"
+)
 # The share of all queries that TFRS's layers are asked.
 SHARE = 1 / 8
 OURS, FLOOR = "evaluate, exact", "ScaNN brute force, search alone"
@@ -185,6 +189,12 @@ def table(results):
     *others, last = TOP_N
     sizes = f"N = {', '.join(map(str, others))} and {last}"
     lines = [
+        "# Evaluating a test set",
+        "",
+        "```bash",
+        COMMAND,
+        "```",
+        "",
         f"{results['users']:,} users × {results['items']:,} items, {sizes}, random embeddings, "
         f"float32, d = {DIM}; {results['machine']}; medians of {results['rounds']} rounds.",
         "",

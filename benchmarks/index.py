@@ -257,6 +257,13 @@ def table(results):
     """The results as Markdown."""
     rows = results["rows"]
     lines = [
+        "# Recall against queries a second",
+        "",
+        "```bash",
+        ".venv/bin/python -m benchmarks.index --run runs/gowalla",
+        "```",
+        "",
+        "The run is of [serving](serving.md#recall-against-speed).",
         f"{results['candidates']:,} candidates x {results['dim']} dimensions, "
         f"{results['queries in a batch']:,} queries in a batch, k = {results['k']}, "
         f"{results['threads']} threads.",

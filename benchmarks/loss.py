@@ -273,17 +273,22 @@ def plot(found, path):
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
 
     figure, panels = plt.subplots(1, len(found), figsize=(12, 4), layout="constrained")
     for panel, (axis, rows) in zip(panels, found.items(), strict=True):
         points = [row[axis] for row in rows]
         for name in ("ours", FLOOR):
-            panel.plot(points, [1000 * row[name] for row in rows], "o-", label=name)
+            label = SAMPLED if name == "ours" else name
+            panel.plot(points, [1000 * row[name] for row in rows], "o-", label=label)
         linear = [1000 * rows[0]["ours"] * point / points[0] for point in points]
         panel.plot(points, linear, ":", color="gray", label="linear")
         panel.set(xscale="log", yscale="log", xlabel=axis, ylabel="ms")
         panel.set_xticks(points, points)
         panel.minorticks_off()
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        panel.grid(alpha=0.3)
         panel.legend()
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -301,7 +306,11 @@ def measure(device, rounds, sizes, output):
     """Measures all, prints it and writes it to `output` with the endings .json, .md and .png."""
     run = backend(device)
     results = {"machine": machine(run, device), "rounds": rounds, "ms": {}, "memory": {}}
-    parts = [f"{results['machine']}; medians of {rounds} rounds.\n"]
+    parts = [
+        "# Every loss\n",
+        f"```bash\n.venv/bin/python -m benchmarks.loss --device {device} --rounds {rounds}\n```\n",
+        f"{results['machine']}; medians of {rounds} rounds.\n",
+    ]
 
     def add(title, seconds):
         results["ms"][title] = {name: 1000 * x for name, x in seconds.items()}
