@@ -1,8 +1,10 @@
 """The pages of results against the numbers in docs/results/: no table without its JSON."""
 
 import json
+import lzma
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import yaml
 
 from pipelines.comparison import Comparison
+from pipelines.training import train
 from tests.pages import make
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -125,34 +128,43 @@ def test_the_numbers_are_of_the_settings_beside_them(path):
     assert not content["failures"]
 
 
+def write_split(folder, common):
+    """Files of the names and the form that a comparison's settings want, with little in them."""
+    rng = np.random.default_rng(0)
+    items = np.stack([rng.permutation(80)[:20] for _ in range(50)])
+    for file, part in (("train", items[:, :16]), ("test", items[:, 16:])):
+        if file not in common:
+            continue
+        path = folder / common[file]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if "user" in common:
+            users = np.repeat(np.arange(50), part.shape[1])
+            ids = {common["user"]: users, common["item"]: part.ravel()}
+            pd.DataFrame(ids).to_csv(path, sep="\t", index=False)
+        else:
+            rows = (" ".join(map(str, [user, *row])) for user, row in enumerate(part))
+            path.write_bytes(lzma.compress("\n".join(rows).encode()))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((DOCS / "results").glob("*.yaml")), ids=lambda p: p.stem)
 def test_the_settings_are_those_of_a_comparison(path, tmp_path):
-    common = yaml.safe_load(path.read_text())["common"]
-    for file in common.keys() & {"train", "test"}:
-        (tmp_path / common[file]).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / common[file]).touch()
+    """What `make results-NAME` reads, on a small split of its form, and an epoch of our loss."""
+    write_split(tmp_path, yaml.safe_load(path.read_text())["common"])
     found = Comparison.read(path, tmp_path / "runs", data=tmp_path)
     assert all(config.seed in range(3) for config in found.all_configs)
     if "softmax" in found.own:
         assert found.baseline == "softmax"
     assert found.baseline != found.ours or len(found.own) == 1
+    (ours,) = (config for config in found.all_configs if config.name == f"{found.ours}-0")
+    assert train(replace(ours, epochs=1, validate_every=1)).is_complete
 
 
 @pytest.mark.slow
 def test_the_command_of_a_table_needs_the_data_alone(tmp_path):
     """Health's, on a small split of its kind: from the folder to the line with the result."""
     content = yaml.safe_load((DOCS / "results" / "health.yaml").read_text())
-    common = content["common"]
-    rng = np.random.default_rng(0)
-    items = np.stack([rng.permutation(80)[:20] for _ in range(50)])
-    for file, part in (("train", items[:, :16]), ("test", items[:, 16:])):
-        path = tmp_path / common[file]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        ids = {
-            common["user"]: np.repeat(np.arange(50), part.shape[1]),
-            common["item"]: part.ravel(),
-        }
-        pd.DataFrame(ids).to_csv(path, sep="\t", index=False)
+    write_split(tmp_path, content["common"])
     # .venv may be another than the one that the tests run from.
     here = ["--old-file=install", f"BIN={Path(sys.executable).parent}"]
     chosen = [f"DATA={tmp_path}", f"ARGS=--seeds 1 --runs {tmp_path / 'runs'}"]
