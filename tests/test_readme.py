@@ -3,7 +3,9 @@
 And the commands that two other pages begin with, on the same file.
 """
 
+import json
 import os
+import re
 import subprocess
 import sys
 
@@ -64,6 +66,11 @@ def test_the_commands_on_ones_own_interactions_and_the_exported_model(folder):
         quick = ["--epochs", "2"] if "train" in arguments else []
         out = python(folder, *arguments, *quick)
     assert "User 1" in out
+    (again,) = re.findall(r"`(train --config runs/mine/\S+ --name again)`", README.read_text())
+    python(folder, "-m", "pipelines", *again.split())
+    metrics = [folder / "runs" / name / "metrics.json" for name in ("mine", "again")]
+    first, second = (json.loads(path.read_text())["test"] for path in metrics)
+    assert first == second
     served = next(block for block in blocks("python") if "saved_model.load" in block)
     shape = python(folder, "-c", served + "\nprint(found['item_ids'].shape, found['scores'].shape)")
     assert shape.strip() == "(3, 100) (3, 100)"
@@ -99,3 +106,23 @@ def test_what_a_page_begins_with(page, quick, last_file, tmp_path):
         python(folder, *arguments, *quick)
         name = arguments[arguments.index("--name") + 1]
         assert (folder / "runs" / name / last_file).exists()
+
+
+@pytest.mark.slow
+def test_the_winner_of_a_search_on_several_seeds(tmp_path):
+    folder = with_ratings(tmp_path)
+    block = next(x for x in pages.blocks(ROOT / "docs" / "tuning.md", "bash") if "for seed" in x)
+    names = ["--user", "userId", "--item", "movieId", "--time", "timestamp", "--epochs", "1"]
+    train = ["-m", "pipelines", "train", "--train", "ratings.csv", *names]
+    python(folder, *train, "--name", "tuned")
+    (folder / ".venv").symlink_to(sys.prefix)
+    assert "in 1 2 3 4 5;" in block
+    subprocess.run(
+        ["bash", "-e"],
+        input=block.replace("in 1 2 3 4 5;", "in 1 2;"),
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
+        check=True,
+    )
+    assert all((folder / "runs" / f"tuned-{seed}" / "metrics.json").exists() for seed in (1, 2))
