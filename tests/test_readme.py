@@ -1,6 +1,7 @@
 """The README's code blocks, run as they stand on a small file of ratings.
 
-And the commands that two other pages begin with, on the same file.
+And commands of two other pages on the same file: those that they begin with, and those of several
+seeds, processes and machines, which are this one.
 """
 
 import json
@@ -12,7 +13,9 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
+from pipelines.cluster import free_ports
 from tests import pages
 from tests.pages import ROOT
 
@@ -108,21 +111,61 @@ def test_what_a_page_begins_with(page, quick, last_file, tmp_path):
         assert (folder / "runs" / name / last_file).exists()
 
 
+def block_of(page, mark):
+    (block,) = (x for x in pages.blocks(ROOT / "docs" / f"{page}.md", "bash") if mark in x)
+    return block
+
+
+def replaced(text, changes):
+    """The text with what only the page's machines have exchanged for what is here."""
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, str(new))
+    return text
+
+
+def run_together(folder, scripts):
+    """Runs shell scripts of a page side by side, until all have ended well."""
+    (folder / ".venv").symlink_to(sys.prefix)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    started = [
+        subprocess.Popen(["bash", "-ec", script], cwd=folder, env=environment) for script in scripts
+    ]
+    try:
+        assert [process.wait(timeout=900) for process in started] == [0] * len(started)
+    finally:
+        for process in started:
+            process.kill()
+
+
 @pytest.mark.slow
 def test_the_winner_of_a_search_on_several_seeds(tmp_path):
     folder = with_ratings(tmp_path)
-    block = next(x for x in pages.blocks(ROOT / "docs" / "tuning.md", "bash") if "for seed" in x)
     names = ["--user", "userId", "--item", "movieId", "--time", "timestamp", "--epochs", "1"]
-    train = ["-m", "pipelines", "train", "--train", "ratings.csv", *names]
-    python(folder, *train, "--name", "tuned")
-    (folder / ".venv").symlink_to(sys.prefix)
-    assert "in 1 2 3 4 5;" in block
-    subprocess.run(
-        ["bash", "-e"],
-        input=block.replace("in 1 2 3 4 5;", "in 1 2;"),
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        text=True,
-        check=True,
-    )
+    python(folder, "-m", "pipelines", "train", "--train", "ratings.csv", *names, "--name", "tuned")
+    block = replaced(block_of("tuning", "for seed in"), {"in 1 2 3 4 5;": "in 1 2;"})
+    run_together(folder, [block])
     assert all((folder / "runs" / f"tuned-{seed}" / "metrics.json").exists() for seed in (1, 2))
+
+
+@pytest.mark.slow
+def test_the_chief_and_the_workers_of_a_search(tmp_path):
+    folder = with_ratings(tmp_path)
+    options = {"train": "ratings.csv", "user": "userId", "item": "movieId", "loss": "cro"}
+    options |= {"trials": 2, "epochs": 1, "name": "tuned"}
+    (folder / "tune.yaml").write_text(yaml.safe_dump(options))
+    here = {"10.0.0.1": "127.0.0.1", "8000": free_ports(1)[0]}
+    export, *processes = replaced(block_of("tuning", "chief"), here).splitlines()
+    assert len(processes) == 3
+    run_together(folder, [f"{export}\n{process}" for process in processes])
+    assert (folder / "runs" / "tuned" / "config.yaml").exists()
+
+
+@pytest.mark.slow
+def test_the_workers_of_two_machines(tmp_path):
+    folder = with_ratings(tmp_path)
+    a, b = free_ports(2)
+    here = {"a:2222": f"127.0.0.1:{a}", "b:2222": f"127.0.0.1:{b}", "/shared": folder}
+    first = replaced(block_of("scaling-out", "TF_CONFIG"), here).rstrip() + " --epochs 1"
+    run_together(folder, [first, replaced(first, {'"index": 0': '"index": 1'})])
+    assert (folder / "runs" / "mine" / "metrics.json").exists()
