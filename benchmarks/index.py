@@ -237,6 +237,7 @@ def measure(
     for row in rows:
         row["to the fastest exact peer"] = row["queries a second"] / fastest
     results = {
+        "run": run,
         "candidates": num_candidates,
         "dim": candidates.shape[1],
         "queries in a batch": num_queries,
@@ -260,7 +261,7 @@ def table(results):
         "# Recall against queries a second",
         "",
         "```bash",
-        ".venv/bin/python -m benchmarks.index --run runs/gowalla",
+        f".venv/bin/python -m benchmarks.index --run {results['run']}",
         "```",
         "",
         "The run is of [serving](serving.md#recall-against-speed).",
