@@ -8,6 +8,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
+GUIDE = ROOT / "docs" / "pipelines.md"
+# Their Python blocks need a file of ratings and what the commands make of it.
+ON_RATINGS = ROOT / "README.md", GUIDE
 BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""The README's code blocks, run as they stand on a small file of ratings.
+"""The code blocks of the README and of its guide, run as they stand on a small file of ratings.
 
 And commands of two other pages on the same file: those that they begin with, and those of several
 seeds, processes and machines, which are this one.
@@ -17,13 +17,11 @@ import yaml
 
 from pipelines.cluster import free_ports
 from tests import pages
-from tests.pages import ROOT
-
-README = ROOT / "README.md"
+from tests.pages import GUIDE, ROOT
 
 
 def blocks(language):
-    return pages.blocks(README, language)
+    return [block for page in pages.ON_RATINGS for block in pages.blocks(page, language)]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +67,7 @@ def test_the_commands_on_ones_own_interactions_and_the_exported_model(folder):
         quick = ["--epochs", "2"] if "train" in arguments else []
         out = python(folder, *arguments, *quick)
     assert "User 1" in out
-    (again,) = re.findall(r"`(train --config runs/mine/\S+ --name again)`", README.read_text())
+    (again,) = re.findall(r"`(train --config runs/mine/\S+ --name again)`", GUIDE.read_text())
     python(folder, "-m", "pipelines", *again.split())
     metrics = [folder / "runs" / name / "metrics.json" for name in ("mine", "again")]
     first, second = (json.loads(path.read_text())["test"] for path in metrics)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from tests.pages import ROOT, blocks
+from tests.pages import GUIDE, blocks
 from tests.service.exports import DIM, LENGTH, K, data_of, exact, model_of, users_of
 from tests.service.server import serving
 from tfrs_croloss.serving import export_model
@@ -72,10 +72,10 @@ def test_k_and_exclusions(integers):
         check(row, row_ids, row_scores)
 
 
-def test_the_requests_that_the_readme_shows(integers):
+def test_the_requests_that_the_guide_shows(integers):
     server, data, model = integers
     ids, scores = exact(data, model, users_of(data, model)[:3], data.train[:3])
-    lines = "".join(blocks(ROOT / "README.md", "bash")).splitlines()
+    lines = "".join(blocks(GUIDE, "bash")).splitlines()
     requests = [json.loads(shlex.split(line)[-1]) for line in lines if line.startswith("curl ")]
     assert requests
     for request in requests:
@@ -137,7 +137,7 @@ def test_histories_of_strings(strings):
     user = data.users.ids.tolist()[4]
     known = model.query_embeddings({"history": data.histories(LENGTH)[[4]]})
     ids, scores = exact(data, model, known, data.train[[4]])
-    # Without a history, as in the README: what the model knows of the user.
+    # Without a history, as in the guide: what the model knows of the user.
     (left_out,) = server.ask({"instances": [user]})["predictions"]
     (empty,) = server.ask({"instances": [{"user_ids": user, "history": []}]})["predictions"]
     assert left_out == empty
