@@ -110,6 +110,10 @@ def plot_training(histories, metric, path):
         panels[1].set_xlim(left=0)
         panels[1].set(xlabel="seconds of training, with validation", title="By wall time")
         panels[0].set_ylabel(_label(metric))
+        notes = ["Mean and deviation over seeds"]
+        if any(len({*map(len, seeds)}) > 1 for seeds in histories.values()):
+            notes.append("thin lines go on with the seeds that trained longer")
+        _note(panels, "; ".join(notes))
 
 
 def plot_gradient(pushes, path):
@@ -149,10 +153,10 @@ def plot_gradient(pushes, path):
         panels[1].yaxis.set_major_locator(round_ones if high > 5 * low else MaxNLocator(6))
         panels[1].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panels[1].yaxis.set_minor_formatter(NullFormatter())
-        panels[0].figure.supxlabel(
+        _note(
+            panels,
             "Medians over rows of a training batch, each loss on its own model's scores; "
             "a line ends where the median is 0",
-            fontsize="small",
         )
 
 
@@ -185,10 +189,10 @@ def plot_alpha(groups, results, path, baseline=None):
                 axes.autoscale_view()
             axes.set(xlabel="α", title=f"Recall@{n}")
             axes.set_xticks(sorted({alpha for group in groups for alpha in group}))
-        panels[0].figure.supxlabel(
+        _note(
+            panels,
             "Test set, mean and deviation over seeds; each panel has a scale of its own, which "
             "does not begin at 0",
-            fontsize="small",
         )
 
 
@@ -221,6 +225,11 @@ def _figure(path, num_panels, names):
             figure.savefig(temporary, dpi=150, format="png")
     finally:
         plt.close(figure)
+
+
+def _note(panels, text):
+    """What a figure's reader must know, below it."""
+    panels[0].figure.supxlabel(text, fontsize="small")
 
 
 def _looks(names):

@@ -48,6 +48,10 @@ FILES = {
 }
 
 
+# What make starts in any of its environments.
+OURS = re.compile(r"\.venv[\w-]*/bin/python -m (pipelines|benchmarks)\b")
+
+
 class Parsed(Exception):
     """Raised in place of what would follow a parsed command line."""
 
@@ -81,7 +85,7 @@ def check_make(arguments, monkeypatch):
     done = make("--dry-run", *arguments)
     assert done.returncode == 0, done.stderr
     for line in done.stdout.splitlines():
-        if line.startswith((".venv/bin/python -m pipelines ", ".venv/bin/python -m benchmarks")):
+        if OURS.match(line):
             check_python(shlex.split(line)[1:], monkeypatch)
 
 
@@ -247,6 +251,8 @@ def test_an_option_that_is_gone_is_noticed(folder, parse_only, monkeypatch):
         check_make(["no-such-target"], monkeypatch)
     with pytest.raises(SystemExit):
         check_make(["demo", "ARGS=--no_such_option 1"], monkeypatch)
+    with pytest.raises(SystemExit):
+        check_make(["serve", "ARGS=--no_such_option 1"], monkeypatch)
     with pytest.raises(AssertionError):
         check_python(["-m", "pipelines", "no-such-command", "--help"], monkeypatch)
 

@@ -1,4 +1,4 @@
-"""The pages of results against the numbers in docs/results/: no table without its JSON."""
+"""The tables of results against the numbers in docs/: no table without its JSON."""
 
 import json
 import lzma
@@ -17,6 +17,7 @@ from pipelines.training import train
 from tests.pages import make
 
 DOCS = Path(__file__).parent.parent / "docs"
+README = (DOCS.parent / "README.md").read_text()
 SUMMARY = (DOCS / "results.md").read_text()
 TABLES = "".join((DOCS / f"results-{page}.md").read_text() for page in ("splits", "claims"))
 NUMBERS = sorted((DOCS / "results").glob("*.json"))
@@ -74,6 +75,43 @@ def test_the_summary_has_the_numbers_of_the_files():
             beyond = round(of["mean"][metric.lower()], 4) - float(best.split()[0])
             assert gap == f"{beyond:+.4f}".replace("0.", "."), (split, metric)
     assert not list(commands)
+
+
+def test_the_readme_has_the_rows_of_the_summary():
+    def bare(cell):
+        return cell.replace("Amazon ", "").replace(",", "")
+
+    (text,) = [part for part in README.split("\n\n") if part.startswith("| split ")]
+    _, _, *rows = table_of(text)
+    _, _, *all_rows = table_of(SUMMARY.split("```")[0])
+    first = [row for row in all_rows if row[0]]
+    assert all(metric == "Recall@20" for _, metric, *_ in first)
+    for cells, (split, _, best, published, own, ours, _) in zip(rows, first, strict=True):
+        softmax = own if published == "none" else published
+        name = re.search(r"\[(.*)\]", split)[1]
+        assert [bare(cells[0]), *cells[1:]] == [name, softmax, best, ours], name
+
+
+def test_the_readme_has_the_numbers_of_the_demo():
+    content = json.loads((DOCS / "demo.json").read_text())
+    (text,) = [part for part in README.split("\n\n") if part.startswith("| loss ")]
+    head, _, *rows = table_of(text)
+    assert [name for name, *_ in rows] == [*content["losses"]]
+    for name, *cells in rows:
+        of = content["losses"][name]
+        assert cells == [shown(of, metric) for metric in head[1:]], name
+        exact, scann = (of["test"][search] for search in ("exact", "scann"))
+        for metric in exact:
+            assert np.abs(np.subtract(exact[metric], scann[metric])).max() < 0.0002, (name, metric)
+    gains = re.search(
+        r"CROLoss gains (\S+) %\s+of\s+Recall@10,\s+(\S+) % at\s+50 and\s+(\S+) %", README
+    )
+    significance = content["losses"]["CROLoss"]["significance"]
+    for shown_gain, n in zip(gains.groups(), content["top_n"], strict=True):
+        relative = 100 * significance[f"recall@{n}"]["relative"]
+        assert float(shown_gain) == pytest.approx(relative, abs=0.051)
+    settings = yaml.safe_load((DOCS.parent / "pipelines" / "demo.yaml").read_text())
+    assert {name: of["options"] for name, of in content["losses"].items()} == settings["losses"]
 
 
 def percents(cell):

