@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 def run(module, *arguments):
     done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)],
+        [sys.executable, "-m", module, *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -26,13 +26,20 @@ def run(module, *arguments):
     return done.stdout
 
 
-def test_an_epoch_against_its_products(tmp_path):
+@pytest.fixture
+def interactions(tmp_path):
     rng = np.random.default_rng(0)
-    ids = {"user": np.repeat(np.arange(40), 10), "item": rng.integers(0, 100, 400)}
-    pd.DataFrame(ids).to_csv(tmp_path / "in.csv", index=False)
+    items = [rng.permutation(100)[:10] for _ in range(40)]
+    ids = {"user": np.repeat(np.arange(40), 10), "item": np.concatenate(items)}
+    path = tmp_path / "in.csv"
+    pd.DataFrame(ids).to_csv(path, index=False)
+    return path
+
+
+def test_an_epoch_against_its_products(interactions, tmp_path):
     output = tmp_path / "epoch.json"
     small = ["--run.dim", 8, "--run.batch", 64, "--run.negatives", 16, "--epochs", 1]
-    out = run("epoch", "--run.train", tmp_path / "in.csv", *small, "--output", output)
+    out = run("benchmarks.epoch", "--run.train", interactions, *small, "--output", output)
     found = json.loads(output.read_text())
     seconds = found["seconds"]
     assert f"{found['steps']} steps an epoch" in out
@@ -42,9 +49,25 @@ def test_an_epoch_against_its_products(tmp_path):
     )
 
 
+def test_the_indexes_of_a_run(interactions, tmp_path):
+    small = ["--split", "random", "--dim", 8, "--epochs", 1, "--negatives", 16]
+    run("pipelines", "train", "--train", interactions, *small, "--runs", tmp_path, "--name", "run")
+    output = tmp_path / "index"
+    size = ["--num_candidates", 25_000, "--num_queries", 16, "--rounds", 1, "--peers", "false"]
+    out = run("benchmarks.index", "--run", tmp_path / "run", *size, "--output", output)
+    rows = json.loads(output.with_suffix(".json").read_text())["rows"]
+    assert {row["kind"] for row in rows} == {"exact", "approximate"}
+    for row in rows:
+        assert f"| {row['index']} |" in out
+        assert row["queries a second"] > 0
+        # Few samples say little of what a target gives, but something is found.
+        assert row["recall"] > (0.99 if row["kind"] == "exact" else 0.5), row
+    assert output.with_suffix(".png").exists()
+
+
 def test_what_two_workers_send_each_other():
     batch, negatives, dim = 64, 32, 64
-    out = run("traffic", "--items", 1000, "--batch", batch, "--negatives", negatives)
+    out = run("benchmarks.traffic", "--items", 1000, "--batch", batch, "--negatives", negatives)
     (sent,) = re.findall(r"([\d,]+) bytes a worker and step", out)
     # A gradient's row for each user and item of its half of the batch, and for each negative.
     rows = batch // 2 + batch // 2 + negatives
