@@ -20,6 +20,8 @@ from tfrs_croloss._files import replaced_file
 
 # A legend of more lines has no room among them.
 MOST_INSIDE = 6
+# After the ten colors that everyone knows.
+DARK = ("black", "navy", "darkred", "indigo", "darkgreen", "deeppink", "teal", "saddlebrown")
 # A page has no room for more panels beside each other.
 MOST_ABREAST = 3
 
@@ -234,16 +236,16 @@ def _note(panels, text):
 
 def _looks(names):
     """How each line looks, in all plots of the same names the same."""
-    colors, markers = plt.get_cmap("tab10").colors, "osD^vPX*<>"
+    colors, markers = plt.get_cmap("tab10").colors + DARK, "osD^vPX*<>"
     styles = ("-", "--", ":", "-.")
     return {
         name: {
             "label": name,
             "color": colors[i % len(colors)],
-            # After as many as there are colors each has another marker, too: points have no line.
-            "marker": markers[(i + i // len(colors)) % len(markers)],
+            # After ten each marker has another place and line, too: points have no line.
+            "marker": markers[(i + i // 10) % len(markers)],
             "markersize": 4,
-            "linestyle": styles[i // len(colors) % len(styles)],
+            "linestyle": styles[i // 10 % len(styles)],
         }
         for i, name in enumerate(names)
     }

@@ -120,8 +120,8 @@ def _ids(ids, dtype, kind):
     if dtype == tf.string:
         return tf.constant(ids, dtype)
     # "007" is no integer here, as it is none in the data.
-    if not all(re.fullmatch("0|-?[1-9][0-9]{0,18}", i) for i in ids):
-        raise ValueError(f"the {kind} ids of this model are integers. Received: {ids}")
+    if wrong := [i for i in ids if not re.fullmatch("0|-?[1-9][0-9]{0,18}", i)]:
+        raise ValueError(f"the {kind} ids of this model are integers. Received: {wrong}")
     return tf.constant([int(i) for i in ids], dtype)
 
 

@@ -4,6 +4,7 @@ And commands of two other pages on the same file: those that they begin with, an
 seeds, processes and machines, which are this one.
 """
 
+import ast
 import json
 import os
 import re
@@ -30,9 +31,11 @@ def folder(tmp_path_factory):
 
 
 def with_ratings(folder):
+    """Users who take items of their own kind: each user and item is of one of four."""
     rng = np.random.default_rng(0)
-    users, items = rng.integers(1, 50, 2000), rng.integers(1, 200, 2000)
-    times = rng.permutation(2000)
+    users = rng.integers(1, 101, 2500)
+    items = 4 * rng.integers(0, 50, 2500) + users % 4
+    times = rng.permutation(2500)
     frame = pd.DataFrame({"userId": users, "movieId": items, "timestamp": times})
     frame.to_csv(folder / "ratings.csv", index=False)
     return folder
@@ -59,10 +62,9 @@ def python(folder, *arguments):
 
 def test_the_commands_on_ones_own_interactions_and_the_exported_model(folder):
     commands = next(block for block in blocks("bash") if "--train ratings.csv" in block)
-    install, *commands = commands.strip().splitlines()
-    assert install == "make install"
-    for command in commands:
-        interpreter, *arguments = command.split()
+    install, *commands = pages.commands(commands)
+    assert install == ["make", "install"]
+    for interpreter, *arguments in commands:
         assert interpreter == ".venv/bin/python"
         quick = ["--epochs", "2"] if "train" in arguments else []
         out = python(folder, *arguments, *quick)
@@ -86,9 +88,14 @@ def test_the_one_line_and_the_library(folder):
             "build_index",
         )
     )
-    python(folder, "-c", one_line + task)
+    batch = "import tensorflow as tf\nqueries = candidates = tf.eye(4)\nids = tf.range(4)\n"
+    batch += "batch_size, p = 4, tf.constant([0.4, 0.3, 0.2, 0.1])\n"
+    python(folder, "-c", f"{one_line}{batch}{task}assert 0 < float(loss) < 10")
     out = python(folder, "-c", library)
-    assert "recall@100" in out
+    searched, served = (ast.literal_eval(line) for line in out.splitlines() if line.startswith("{"))
+    for metrics in (searched, served):
+        # Ten of the four kinds' items at random have a twentieth, of the user's own a fifth.
+        assert metrics["recall@10"] > 0.15
     assert (folder / "export" / "1" / "saved_model.pb").exists()
 
 

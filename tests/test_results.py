@@ -114,6 +114,58 @@ def test_the_readme_has_the_numbers_of_the_demo():
     assert {name: of["options"] for name, of in content["losses"].items()} == settings["losses"]
 
 
+def recalls(name, loss, n):
+    content = json.loads((DOCS / "results" / f"{name}.json").read_text())
+    return content["losses"][loss]["mean"][f"recall@{n}"]
+
+
+def test_the_readme_says_what_was_found():
+    text = " ".join(README.split())
+
+    def says(pattern):
+        return [float(x) for x in re.search(pattern, text).groups()]
+
+    def gains(name, loss, *sizes, on="softmax", of=None):
+        """Of a loss of a comparison on one of the same, or of another."""
+        of = of or name
+        return [100 * (recalls(name, loss, n) / recalls(of, on, n) - 1) for n in sizes]
+
+    beauty = gains("beauty-claims", "plain softplus", 50, 100, 200)
+    swap = r"(\S+) to (\S+) % more of Recall@50 to 200 than the softmax"
+    assert says(swap) == pytest.approx([min(beauty), max(beauty)], abs=0.051)
+    (behind,) = gains("health-claims", "plain softplus", 200)
+    assert says(r"level up to 100 and (\S+) % behind at 200") == pytest.approx([-behind], abs=0.051)
+    own = gains("health", "CROLoss", 20, 100, 200)
+    best = gains("health", "CROLoss", 20, 100, 200, of="health-claims")
+    small = r"(\S+) to (\S+) % more of Recall@20 than the softmax on Amazon Health"
+    assert says(small) == pytest.approx([best[0], own[0]], abs=0.51)
+    assert abs(best[1]) < 0.3
+    assert says(r"at 100 and (\S+) % less at 200") == pytest.approx([-best[2]], abs=0.051)
+    (found,) = gains("electronic", "CROLoss", 20, on="softmax with the same decays")
+    assert says(r"(\S+) % on Electronics\.") == pytest.approx([found], abs=0.51)
+
+
+def test_the_readme_says_what_notebook_1_found():
+    text = " ".join(README.split())
+    (said,) = re.findall(r"either loss has (\d+) % more Recall@100", text)
+    (ahead,) = re.findall(r"is then (\d+) % ahead at N = 10, (\d+) % at 50, and level at 100", text)
+    notebook = json.loads((DOCS.parent / "notebooks" / "1-swap-the-loss.ipynb").read_text())
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    tables = ["".join(output.get("data", {}).get("text/plain", "")) for output in outputs]
+    (table,) = [text for text in tables if "log-Q" in text]
+    rows = {
+        line[:18].strip(): [float(x) for x in re.findall(r"(0\.\d+) ±", line)]
+        for line in table.splitlines()[1:]
+    }
+    softmax, corrected, ours = (
+        rows[name] for name in ("softmax", "softmax, log-Q", "CROLoss, weighed")
+    )
+    for weighed in (corrected, ours):
+        assert 100 * (weighed[-1] / softmax[-1] - 1) == pytest.approx(float(said), abs=0.51)
+    lead = [100 * (a / b - 1) for a, b in zip(ours, corrected, strict=True)]
+    assert lead == pytest.approx([*map(float, ahead), 0], abs=0.51)
+
+
 def percents(cell):
     """Those of a cell, and how far rounding may have moved them."""
     numbers = re.findall(r"-?\d*\.?\d+", cell.replace("−", "-"))

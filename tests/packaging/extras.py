@@ -36,16 +36,17 @@ print(f"import tfrs_croloss: {seconds:.2f} s after Keras")
 assert seconds < 3
 assert 0 < float(tfrs_croloss.CROLoss()(np.eye(2), np.eye(2))) < 1
 """
-# The README's two tasks, with our loss.
+# The README's two tasks, with our loss: where all negatives count as one, the same.
 SWAP, TASK = blocks(ROOT / "README.md", "python")
 TFRS = f"""
 {SWAP}
 import numpy as np
-scores = np.eye(4, dtype="float32")
-before = float(task(scores, scores))
-{TASK}
-np.testing.assert_allclose(task(scores, scores), before, rtol=1e-5)
+queries = candidates = np.eye(4, dtype="float32")
+ids, batch_size, p = np.arange(4), 4, np.full(4, 1 / 3, "float32")
+before = float(task(queries, candidates))
 assert before > 0
+{TASK}
+np.testing.assert_allclose(loss, before, rtol=1e-5)
 import tfrs_croloss.data, tfrs_croloss.evaluation, tfrs_croloss.serving
 {SEARCH.format(kind="exact")}
 """

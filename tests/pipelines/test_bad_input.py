@@ -5,7 +5,9 @@ import sys
 
 import pandas as pd
 import pytest
+import tensorflow as tf
 
+from pipelines import recommend
 from pipelines.build import build_model
 from pipelines.cli import main
 from pipelines.options import Config
@@ -218,6 +220,11 @@ def test_recommend(run, option, content, message, tmp_path, capsys):
         main(["recommend", "--model", str(tmp_path), "--users", "u1", option, value])
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_recommend_names_the_ids_that_are_wrong():
+    with pytest.raises(ValueError, match=r"are integers. Received: \['007', 'x'\]"):
+        recommend._ids(["1", "007", "-3", "x"], tf.int64, "user")
 
 
 def test_recommend_with_the_run_instead_of_its_export(run, tmp_path, capsys):
