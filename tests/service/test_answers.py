@@ -3,14 +3,13 @@
 import json
 import os
 import re
-import shlex
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import scipy.sparse
 
-from tests.pages import GUIDE, blocks
+from tests.pages import GUIDE, blocks, commands
 from tests.service.exports import DIM, LENGTH, K, data_of, exact, model_of, users_of
 from tests.service.server import serving
 from tfrs_croloss.serving import export_model
@@ -75,9 +74,9 @@ def test_k_and_exclusions(integers):
 def test_the_requests_that_the_guide_shows(integers):
     server, data, model = integers
     ids, scores = exact(data, model, users_of(data, model)[:3], data.train[:3])
-    lines = "".join(blocks(GUIDE, "bash")).splitlines()
-    requests = [json.loads(shlex.split(line)[-1]) for line in lines if line.startswith("curl ")]
-    assert requests
+    shown = [words for block in blocks(GUIDE, "bash") for words in commands(block)]
+    requests = [json.loads(words[-1]) for words in shown if words[0] == "curl"]
+    assert len(requests) == 2
     for request in requests:
         # Its users are those of its reader's data.
         request["inputs"]["user_ids"] = data.users.ids.tolist()[:3]
