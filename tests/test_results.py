@@ -145,6 +145,31 @@ def test_the_readme_says_what_was_found():
     assert says(r"(\S+) % on Electronics\.") == pytest.approx([found], abs=0.51)
 
 
+@pytest.mark.parametrize(
+    ("name", "said", "of_each_n"),
+    [
+        (
+            "beauty-claims",
+            r"on Beauty (\S+) is best at 20 and 50, (\S+) at 100 and 200, (\S+) at 500",
+            (0, 0, 1, 1, 2),
+        ),
+        ("sports-claims", r"on Sports (\S+) to 200 and (\d+) at 500", (0, 0, 0, 0, 1)),
+    ],
+)
+def test_the_readme_names_the_best_alpha(name, said, of_each_n):
+    content = json.loads((DOCS / "results" / f"{name}.json").read_text())
+    group = {
+        of["options"].get("alpha", 1.0): of["mean"]
+        for loss, of in content["losses"].items()
+        if loss.startswith("Lambda softplus, α")
+    }
+    if 1.0 not in group:
+        group[1.0] = content["losses"]["Lambda softplus"]["mean"]
+    values = [float(x) for x in re.search(said, " ".join(README.split())).groups()]
+    for n, position in zip(content["top_n"], of_each_n, strict=True):
+        assert max(group, key=lambda alpha: group[alpha][f"recall@{n}"]) == values[position], n
+
+
 def test_the_readme_says_what_notebook_1_found():
     text = " ".join(README.split())
     (said,) = re.findall(r"either loss has (\d+) % more Recall@100", text)
