@@ -12,6 +12,7 @@ from tfrs_croloss.losses.channels import summed
 from tfrs_croloss.losses.checks import check_shape, check_shapes, check_values, fits
 from tfrs_croloss.losses.differentiation import compiled, with_gradient
 from tfrs_croloss.losses.reductions import row_max, row_sum
+from tfrs_croloss.losses.tensors import as_tensor, at_least_one, broadcast_unranked, is_ranked
 
 # A score at or below this is absent, not very negative: TFRS writes float32's minimum / 100 into
 # the scores it masks, others write -inf.
@@ -189,11 +190,13 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
                 in an eager call, if a value is out of range.
         """
         # Keras itself would take nested lists for structures of scalars.
-        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        y_true, y_pred = as_tensor(y_true, rank=2), as_tensor(y_pred, rank=2)
         check_shapes(y_true, y_pred)
         num_queries, num_candidates = y_pred.shape
         if sample_weight is not None:
-            sample_weight = ops.convert_to_tensor(sample_weight, dtype=self.dtype)
+            sample_weight = as_tensor(sample_weight, dtype=self.dtype)
+            if not is_ranked(sample_weight):
+                sample_weight = ops.reshape(sample_weight, (-1,))
             is_matrix = fits(sample_weight, (num_queries, num_candidates))
             if is_matrix and sample_weight.shape[1] != 1:
                 if candidate_weight is not None:
@@ -205,13 +208,23 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             else:
                 check_shape("sample_weight", sample_weight, (), (num_queries,), (num_queries, 1))
         if candidate_weight is not None:
-            candidate_weight = ops.convert_to_tensor(candidate_weight, dtype=self.dtype)
+            candidate_weight = as_tensor(candidate_weight, dtype=self.dtype)
+            candidate_weight = broadcast_unranked(candidate_weight, ops.shape(y_pred))
             shapes = (num_candidates,), (num_queries, num_candidates)
             check_shape("candidate_weight", candidate_weight, *shapes)
         # Keras hands on `y_true` alone, in any structure.
-        y_true = {"labels": y_true, "weight": candidate_weight, "threshold": threshold}
+        y_true = {
+            "labels": y_true,
+            "weight": candidate_weight,
+            "threshold": None if threshold is None else as_tensor(threshold),
+            "sample_weight": sample_weight,
+        }
         y_true = {name: x for name, x in y_true.items() if x is not None}
-        return super().__call__(y_true, y_pred, sample_weight=sample_weight)
+        losses = super().__call__(y_true, y_pred, sample_weight=sample_weight)
+        if num_queries == 0 and self.reduction not in (None, "none"):
+            # Keras does not reduce what is empty.
+            return ops.sum(losses)
+        return losses
 
     def get_config(self):
         return {
@@ -224,13 +237,16 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         """The losses `[num_queries]` that `__call__` reduces.
 
         Args:
-            y_true: The labels, or a dict of `labels` and maybe `weight` of the candidates and
-                `threshold` of the rows.
+            y_true: The labels, or a dict of `labels` and maybe `weight` of the candidates,
+                `threshold` of the rows, and `sample_weight`, which is only checked here.
             y_pred: Scores `[num_queries, num_candidates]`.
         """
         given = dict(y_true) if isinstance(y_true, dict) else {"labels": y_true}
         threshold = self.threshold_of_rows(given.pop("threshold", None), y_pred.shape[0])
         check_values(self, **given, threshold=threshold, scores=y_pred, masked_score=MASKED_SCORE)
+        given.pop("sample_weight", None)
+        y_pred = at_least_one(y_pred, 1, MASKED_SCORE)
+        given = {name: at_least_one(x, len(x.shape) - 1) for name, x in given.items()}
         if threshold is not None:
             given["threshold"] = threshold
         names = tuple(given)
@@ -269,7 +285,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
                     f"one of each user, {loss}(threshold=...) has one for all. Received: None"
                 )
             return None
-        threshold = ops.cast(ops.convert_to_tensor(threshold), self.dtype)
+        threshold = as_tensor(threshold, dtype=self.dtype)
         check_shape("threshold", threshold, (num_queries,), (num_queries, 1))
         return ops.reshape(threshold, (-1, 1))
 
@@ -387,7 +403,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         value, slopes, positive_slope = self.aggregate(totals, row)
 
         def weighed(x):
-            return ops.where(row_weight != 0, row_weight * x, 0)
+            return ops.where(ops.not_equal(row_weight, 0), row_weight * x, 0)
 
         by_negative, by_positive = [], weighed(positive_slope)
         for channel, (_, slopes_in_x), slope in zip(channels, sums, slopes, strict=True):
@@ -405,8 +421,9 @@ def _gradient_of_matrix(upstream, factor, matrix, by_positive, columns):
     """The gradient in a score matrix, from what `value_and_slopes` says of it."""
     upstream = ops.expand_dims(upstream, axis=1)
     gradient = upstream * factor * matrix
+    places = ops.arange(ops.shape(matrix)[1], dtype=columns.dtype)
     for slot in range(columns.shape[1]):
-        here = ops.arange(ops.shape(matrix)[1]) == columns[:, slot : slot + 1]
+        here = ops.equal(places, columns[:, slot : slot + 1])
         gradient = ops.where(here, upstream * by_positive[:, slot : slot + 1], gradient)
     return gradient
 

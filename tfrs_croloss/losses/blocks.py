@@ -1,5 +1,7 @@
 """A loop over blocks of rows, which `keras.ops` has in no form that all backends run well."""
 
+import operator
+
 import keras
 from keras import ops
 
@@ -62,6 +64,10 @@ def _tensorflow(function, rows, totals, num_kept):
 def _jax(function, rows, totals, num_kept):
     import jax
 
+    if not any(isinstance(x, jax.core.Tracer) for x in (*rows, *totals)):
+        # An eager call: it would compile a scan anew each time.
+        return _in_python(function, rows, totals, jax.numpy.stack)
+
     def step(totals, block):
         more, results = function(*block)
         return tuple(total + x for total, x in zip(totals, more, strict=True)), results
@@ -72,13 +78,17 @@ def _jax(function, rows, totals, num_kept):
 def _torch(function, rows, totals, num_kept):
     import torch
 
+    return _in_python(function, rows, totals, torch.stack)
+
+
+def _in_python(function, rows, totals, stack):
     kept = []
     for block in zip(*rows, strict=True):
         more, results = function(*block)
-        for total, x in zip(totals, more, strict=True):
-            total += x
+        # In place where the backend can.
+        totals = tuple(operator.iadd(total, x) for total, x in zip(totals, more, strict=True))
         kept.append(results)
-    return totals, tuple(torch.stack(x) for x in zip(*kept, strict=True))
+    return totals, tuple(stack(x) for x in zip(*kept, strict=True))
 
 
 BACKENDS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}

@@ -59,7 +59,7 @@ def summed(channel, is_negative, weight, scale):
         terms = of_negatives(ops.exp(ops.where(is_negative, values - largest, 0)))
         total = row_sum(terms)
         # At least the 1 of the largest, unless the row has no negatives.
-        total = ops.where(total == 0, 1, total)
+        total = ops.where(ops.equal(total, 0), 1, total)
         return (
             ops.log(scale) + largest + ops.log(total),
             lambda: (1 / total, terms * kernel.log_derivative(x)),

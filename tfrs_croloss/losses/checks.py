@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfrs_croloss.losses.tensors import as_tensor, is_ranked
+
 # What the rounding of bfloat16 does to a cosine of 1.
 COSINE_TOLERANCE = 0.01
 
@@ -13,7 +15,7 @@ BAD_THRESHOLD = (
     "`threshold` must be finite. Received: NaN or inf among them. Those of a `Thresholds` are NaN "
     "until it is refreshed"
 )
-BAD_WEIGHT = "`candidate_weight` must be finite and not negative. Received: other values"
+BAD_WEIGHT = "`{}` must be finite and not negative. Received: NaN, inf or negative numbers"
 USUAL_CAUSE = "A learning rate too high or a norm of 0 before normalisation is the usual cause"
 
 
@@ -43,7 +45,7 @@ def check_shape(name, x, *shapes):
 
 def fits(x, shape):
     """Whether the shape of `x` is the one given, as far as both are known."""
-    return len(x.shape) == len(shape) and all(
+    return not is_ranked(x) or len(x.shape) == len(shape) and all(
         a is None or b is None or a == b for a, b in zip(x.shape, shape, strict=True)
     )
 
@@ -60,13 +62,16 @@ def check_embeddings(loss, queries, candidates, positives=None):
     Raises:
         ValueError: If a shape is wrong or an embedding is NaN or inf.
     """
-    if len(queries.shape) not in (2, 3) or len(candidates.shape) != 2:
+    is_known_wrong = is_ranked(queries) and len(queries.shape) not in (2, 3)
+    if is_known_wrong or len(candidates.shape) != 2:
         raise ValueError(
             "`queries` must have shape [num_queries, dim] or [num_queries, num_heads, dim], and "
             "`candidates` [num_candidates, dim]. Received: shapes "
             f"{tuple(queries.shape)} and {tuple(candidates.shape)}"
         )
     check_shape("candidates", candidates, (None, queries.shape[-1]))
+    if _is_compiling():
+        return
     sizes = {}
     for name, x in (("queries", queries), ("candidates", candidates), ("positives", positives)):
         if x is None:
@@ -85,11 +90,11 @@ def check_embeddings(loss, queries, candidates, positives=None):
         _warn_of_size(loss, queries * max(sizes.values()))
 
 
-def as_ids(name, ids):
+def as_ids(name, ids, rank=None):
     """Ids as a tensor of integers, or a `ValueError` that names the argument."""
     wide = getattr(ids, "dtype", None)
     try:
-        tensor = ops.convert_to_tensor(ids)
+        tensor = as_tensor(ids, rank=rank)
         is_integer = "int" in keras.backend.standardize_dtype(tensor.dtype)
     except (TypeError, ValueError):
         is_integer = False
@@ -110,28 +115,39 @@ def as_ids(name, ids):
     return tensor
 
 
-def check_numbers(positive_index, num_candidates, candidate_weight, threshold=None):
-    """Raises, where values can be seen, on indices of no candidate, bad weights and thresholds."""
+def check_numbers(positive_index, num_candidates, threshold=None, **weights):
+    """Raises, where values can be seen, on indices of no candidate, bad weights and thresholds.
+
+    Args:
+        positive_index: Integers, or None.
+        num_candidates: Their bound.
+        threshold: Thresholds of the rows, or None.
+        **weights: Weights by the name of their argument, or None.
+    """
+    if _is_compiling():
+        return
     facts = {} if threshold is None else {"threshold": _is_not_finite(threshold)}
     if positive_index is not None:
         index = ops.cast(positive_index, "int32")
         facts["index"] = ops.any(ops.logical_or(index < -1, index >= num_candidates))
-    if candidate_weight is not None:
-        weight = ops.stop_gradient(ops.cast(candidate_weight, "float32"))
-        is_fine = ops.logical_and(weight >= 0, weight < float("inf"))
-        facts["weight"] = ops.logical_not(ops.all(is_fine))
-    facts = _known(facts) if facts else {}
+    for name, weight in weights.items():
+        if weight is not None:
+            facts[name] = _is_no_weight(ops.cast(weight, "float32"))
+    facts = _known(facts)
     if facts.get("index"):
         raise ValueError(
             f"`positive_index` must be from -1 (none) to {num_candidates - 1}. Received: others"
         )
-    if facts.get("weight"):
-        raise ValueError(BAD_WEIGHT)
+    for name in weights:
+        if facts.get(name):
+            raise ValueError(BAD_WEIGHT.format(name))
     if facts.get("threshold"):
         raise ValueError(BAD_THRESHOLD)
 
 
-def check_values(loss, labels, scores, weight=None, threshold=None, *, masked_score):
+def check_values(
+    loss, labels, scores, weight=None, threshold=None, sample_weight=None, *, masked_score
+):
     """Raises where values make no sense, and warns once about scores that are no cosines.
 
     In compiled code there are no values to look at: nothing happens.
@@ -142,12 +158,15 @@ def check_values(loss, labels, scores, weight=None, threshold=None, *, masked_sc
         scores: `[num_queries, num_candidates]`.
         weight: Weights of the candidates, that broadcast with `scores`, or None.
         threshold: Thresholds of the rows, or None.
+        sample_weight: Weights of the rows, or None.
         masked_score: Scores at or below it are absent.
 
     Raises:
         ValueError: If a score is NaN or +inf, a label neither 0 nor 1, a row has more positives
             than the loss takes, a weight is negative, NaN or inf, or a threshold not finite.
     """
+    if _is_compiling():
+        return
     # JAX knows the values of what it does not differentiate.
     labels, scores = ops.stop_gradient(labels), ops.stop_gradient(scores)
     absent = scores <= masked_score
@@ -155,15 +174,16 @@ def check_values(loss, labels, scores, weight=None, threshold=None, *, masked_sc
     positives = ops.sum(ops.where(absent, 0, labels), axis=1)
     facts = {
         "scores": ops.any(ops.logical_not(size < float("inf"))),
-        "labels": ops.any(ops.logical_and(labels != 0, labels != 1)),
+        "labels": ops.any(ops.logical_not(ops.logical_or(labels == 0, labels == 1))),
         "positives": ops.any(positives > loss.max_positives),
         "cosines": ops.any(size > 1 + COSINE_TOLERANCE),
     }
     if weight is not None:
         # What stands at positives and masked candidates does not count.
         counting = ops.where(ops.logical_or(absent, labels != 0), 0, weight)
-        is_fine = ops.logical_and(counting >= 0, counting < float("inf"))
-        facts["weights"] = ops.logical_not(ops.all(is_fine))
+        facts["candidate_weight"] = _is_no_weight(counting)
+    if sample_weight is not None:
+        facts["sample_weight"] = _is_no_weight(sample_weight)
     if threshold is not None:
         facts["threshold"] = _is_not_finite(threshold)
     facts = _known(facts)
@@ -184,12 +204,18 @@ def check_values(loss, labels, scores, weight=None, threshold=None, *, masked_sc
             f"`y_true` has a row with {int(ops.max(positives))} positives. Received: "
             f"max_positives={loss.max_positives}. Give the loss the most that a row can have"
         )
-    if facts.get("weights"):
-        raise ValueError(BAD_WEIGHT)
+    for name in ("candidate_weight", "sample_weight"):
+        if facts.get(name):
+            raise ValueError(BAD_WEIGHT.format(name))
     if facts.get("threshold"):
         raise ValueError(BAD_THRESHOLD)
     if facts["cosines"]:
         _warn_of_size(loss, float(ops.max(size)))
+
+
+def _is_no_weight(x):
+    x = ops.stop_gradient(x)
+    return ops.logical_not(ops.all(ops.logical_and(x >= 0, x < float("inf"))))
 
 
 def _is_not_finite(x):
@@ -209,8 +235,26 @@ def _warn_of_size(loss, size):
         )
 
 
+def _is_compiling():
+    """Whether a graph is being made, where there are no values to look at.
+
+    JAX tells by the tensors alone: see `_known`.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return not tf.executing_eagerly()
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.compiler.is_compiling()
+    return False
+
+
 def _known(facts):
     """A dict of boolean tensors as booleans, empty if they have no values (yet)."""
+    if not facts:
+        return {}
     try:
         values = ops.convert_to_numpy(ops.stack(list(facts.values())))
     except (NotImplementedError, RuntimeError, TypeError, ValueError):

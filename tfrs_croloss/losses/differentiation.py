@@ -1,5 +1,6 @@
 """Derivatives across backends, which `keras.ops` can attach but not take."""
 
+import contextlib
 import contextvars
 
 import keras
@@ -28,7 +29,8 @@ def with_gradient(function, inputs, constants=(), once=False):
     def result_of(*tensors):
         if once and _is_taped():
             tensors = [ops.stop_gradient(x) for x in tensors]
-        result, pullback = function(*tensors)
+        with _without_autocast(tensors[0]):
+            result, pullback = function(*tensors)
 
         def chain(*args, upstream=None):
             # TensorFlow and JAX hand over the upstream alone, PyTorch the arguments before it.
@@ -36,11 +38,22 @@ def with_gradient(function, inputs, constants=(), once=False):
                 (upstream,) = args
             else:
                 _refuse_second_derivative()
-            return *pullback(upstream), *(_no_gradient(constant) for constant in constants)
+            with _without_autocast(upstream):
+                gradients = pullback(upstream)
+            return *gradients, *(_no_gradient(constant) for constant in constants)
 
         return result, chain
 
     return result_of(*inputs, *constants)
+
+
+def _without_autocast(x):
+    """Keeps PyTorch's autocast from lowering matrix products of float32 to half precision."""
+    if keras.backend.backend() != "torch":
+        return contextlib.nullcontext()
+    import torch
+
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def _is_taped():
@@ -76,7 +89,9 @@ def _refuse_second_derivative():
 
 def is_fused():
     """Whether XLA makes one pass over memory of many operations."""
-    return keras.backend.backend() == "jax" or _IS_FUSED.get()
+    if keras.backend.backend() == "tensorflow":
+        return _IS_FUSED.get()
+    return keras.backend.backend() == "jax"
 
 
 def compiled(function, is_wanted):

@@ -11,13 +11,19 @@ from tfrs_croloss.losses.blocks import into_blocks, out_of_blocks, sum_over_bloc
 from tfrs_croloss.losses.checks import as_ids, check_embeddings, check_numbers, check_shape
 from tfrs_croloss.losses.differentiation import compiled, with_gradient
 from tfrs_croloss.losses.membership import is_among, labels_of
+from tfrs_croloss.losses.tensors import (
+    as_tensor,
+    at_least_one,
+    broadcast_unranked,
+    with_slots,
+)
 
 # Scores of a block under `block_size="auto"`: 8 MiB in float32, which caches hold, and rows
 # enough for matrix products to be fast.
 SCORES_OF_A_BLOCK = 2**21
 ROWS_OF_A_BLOCK = (64, 512)
 
-REDUCTIONS = ("sum", "sum_over_batch_size", "mean", "mean_with_sample_weight", "none", None)
+REDUCTIONS = ("auto", "sum", "sum_over_batch_size", "mean", "mean_with_sample_weight", "none", None)
 
 
 def embedding_loss(
@@ -29,7 +35,7 @@ def embedding_loss(
     known_positive_ids: Array | None = None,
     candidate_weight: Array | None = None,
     sample_weight: Array | None = None,
-    reduction: str | None = "sum",
+    reduction: str | None = "auto",
     *,
     positives: Array | None = None,
     positive_ids: Array | None = None,
@@ -57,7 +63,7 @@ def embedding_loss(
     once and backward; all else is constant, `sample_weight` too.
 
     Args:
-        loss: A `RetrievalLoss`, whose own `reduction` and `max_positives` do not count here.
+        loss: A `RetrievalLoss`, whose own `max_positives` does not count here.
         queries: `[num_queries, dim]`, or `[num_queries, num_heads, dim]`: the score is then the
             best of the heads'.
         candidates: `[num_candidates, dim]`.
@@ -70,9 +76,10 @@ def embedding_loss(
             row either, its user's other positives say. Padded with an id that no item has, as -1.
         candidate_weight: v_j ≥ 0, `[num_candidates]` or `[num_queries, num_candidates]`: how many
             items each candidate stands for, see `CROLoss`; finite. 0 makes a candidate absent.
-        sample_weight: Weights of the rows, `[num_queries]`, `[num_queries, 1]` or a number.
-        reduction: `"sum"`, `"sum_over_batch_size"` or `"mean"` over the rows,
-            `"mean_with_sample_weight"`, or None.
+        sample_weight: Weights of the rows, `[num_queries]`, `[num_queries, 1]` or a number; finite
+            and not negative.
+        reduction: `"auto"` for that of the loss. Or `"sum"`, `"sum_over_batch_size"` or `"mean"`
+            over the rows, `"mean_with_sample_weight"`, or None.
         positives: Instead of `positive_index`, embeddings `[num_queries, dim]` or
             `[num_queries, max_positives, dim]` of positives that are not among the candidates.
         positive_ids: Their ids, `[num_queries]` or `[num_queries, max_positives]`, so that
@@ -121,6 +128,8 @@ def embedding_loss(
         )
     if reduction not in REDUCTIONS:
         raise ValueError(f"`reduction` must be one of {REDUCTIONS}. Received: {reduction!r}")
+    if reduction == "auto":
+        reduction = loss.reduction
     if num_hard_negatives is not None:
         num_hard_negatives = check_count("num_hard_negatives", num_hard_negatives)
     for name, ids in (("positive_ids", positive_ids), ("known_positive_ids", known_positive_ids)):
@@ -130,18 +139,29 @@ def embedding_loss(
         raise ValueError("`positives` and `positive_index` exclude each other. Received: both")
     if positive_index is not None:
         positive_index = as_ids("positive_index", positive_index)
-    queries, candidates = (ops.cast(x, loss.dtype) for x in (queries, candidates))
+    queries = as_tensor(queries, loss.dtype)
+    candidates = as_tensor(candidates, loss.dtype, rank=2)
     if positives is not None:
-        positives = _with_slots(ops.cast(positives, loss.dtype), 3)
+        positives = with_slots(as_tensor(positives, loss.dtype), 3)
     check_embeddings(loss, queries, candidates, positives)
-    if len(queries.shape) == 2:
-        queries = ops.expand_dims(queries, axis=1)
+    queries = with_slots(queries, 3)
     num_queries, num_candidates = ops.shape(queries)[0], ops.shape(candidates)[0]
     threshold = loss.threshold_of_rows(threshold, queries.shape[0])
-    check_numbers(positive_index, num_candidates, candidate_weight, threshold)
+    check_numbers(
+        positive_index,
+        num_candidates,
+        threshold,
+        candidate_weight=candidate_weight,
+        sample_weight=sample_weight,
+    )
+    one_a_candidate, one_a_score = candidates.shape[:1], (queries.shape[0], candidates.shape[0])
+    candidates = at_least_one(candidates, 0)
 
     if positives is not None:
         check_shape("positives", positives, (queries.shape[0], None, queries.shape[2]))
+        if score_mask is None and not (isinstance(num_candidates, int) and num_candidates > 0):
+            # What stands in where there are no candidates is masked.
+            score_mask = ops.ones((num_candidates,), dtype="bool")
         found = ops.ones(ops.shape(positives)[:2], dtype="bool")
     elif positive_index is None:
         is_known = isinstance(num_queries, int) and isinstance(num_candidates, int)
@@ -150,24 +170,30 @@ def embedding_loss(
                 "`candidates` must hold a positive for each query, or `positive_index` say which "
                 f"it is. Received: {num_candidates} candidates, {num_queries} queries"
             )
-        positive_index = _with_slots(ops.arange(num_queries, dtype="int32"), 2)
+        positive_index = with_slots(ops.arange(num_queries, dtype="int32"), 2)
         positives = ops.expand_dims(candidates[:num_queries], axis=1)
         found = ops.ones_like(positive_index, dtype="bool")
     else:
-        positive_index = _with_slots(ops.cast(positive_index, "int32"), 2)
+        positive_index = with_slots(ops.cast(positive_index, "int32"), 2)
         check_shape("positive_index", positive_index, (queries.shape[0], None))
         found = positive_index >= 0
         positives = ops.take(candidates, ops.where(found, positive_index, 0), axis=0)
+    if positives.shape[1] is None:
+        raise ValueError(
+            "`positive_index` and `positives` must have a known number of positives of a row. "
+            "Received: a second dimension of None. Set it with tf.ensure_shape"
+        )
     if candidate_ids is not None:
-        candidate_ids = as_ids("candidate_ids", candidate_ids)
-        check_shape("candidate_ids", candidate_ids, (candidates.shape[0],))
+        candidate_ids = as_ids("candidate_ids", candidate_ids, rank=1)
+        check_shape("candidate_ids", candidate_ids, one_a_candidate)
+        candidate_ids = at_least_one(candidate_ids, 0)
     row_ids = []
     for name, ids in (("positive_ids", positive_ids), ("known_positive_ids", known_positive_ids)):
         if ids is not None:
-            row_ids.append(_with_slots(as_ids(name, ids), 2))
+            row_ids.append(with_slots(as_ids(name, ids), 2))
             check_shape(name, row_ids[-1], (queries.shape[0], None))
     labels, own_labels = labels_of(
-        num_candidates,
+        ops.shape(candidates)[0],
         positive_index,
         candidate_ids,
         ops.concatenate(row_ids, axis=1) if row_ids else None,
@@ -183,9 +209,9 @@ def embedding_loss(
         ("candidate_weight", candidate_weight, loss.dtype),
     ):
         if value is not None:
-            value = ops.cast(value, dtype)
-            one_a_candidate = (candidates.shape[0],)
-            check_shape(name, value, one_a_candidate, (queries.shape[0], candidates.shape[0]))
+            value = broadcast_unranked(as_tensor(value, dtype), (num_queries, num_candidates))
+            check_shape(name, value, one_a_candidate, one_a_score)
+            value = at_least_one(value, len(value.shape) - 1)
             (columns if len(value.shape) == 1 else rows)[name] = value
             if name == "score_mask" and positive_index is not None:
                 # A masked positive is none.
@@ -195,7 +221,7 @@ def embedding_loss(
     engine = _Engine(
         loss,
         num_hard_negatives,
-        rows_of_a_block(block_size, num_queries, num_candidates),
+        rows_of_a_block(block_size, num_queries, ops.shape(candidates)[0]),
         tuple(rows),
         tuple(columns),
     )
@@ -244,7 +270,7 @@ class _Engine:
         losses_and_slopes = compiled(self._losses_and_slopes, self.loss.jit_compile)
 
         def block(queries, positives, *rows):
-            flat = ops.reshape(queries, (-1, queries.shape[2]))
+            flat = ops.reshape(queries, (-1, ops.shape(queries)[2]))
             # With @, since on PyTorch `ops.matmul` lowers float64 to float32.
             by_head = flat @ ops.transpose(candidates)
             by_head = ops.reshape(by_head, (*ops.shape(queries)[:2], ops.shape(candidates)[0]))
@@ -337,7 +363,7 @@ class _Engine:
 
 def _best(by_head):
     """Scores `[q, heads, c]` to those of the best head `[q, c]`."""
-    return by_head[:, 0] if by_head.shape[1] == 1 else ops.max(by_head, axis=1)
+    return by_head[:, 0] if by_head.shape[1] == 1 else ops.amax(by_head, axis=1)
 
 
 def _to_heads(slopes, by_head):
@@ -345,13 +371,8 @@ def _to_heads(slopes, by_head):
     slopes = ops.expand_dims(slopes, axis=1)
     if by_head.shape[1] == 1:
         return slopes
-    is_best = ops.cast(by_head == ops.max(by_head, axis=1, keepdims=True), by_head.dtype)
+    is_best = ops.cast(ops.equal(by_head, ops.amax(by_head, axis=1, keepdims=True)), by_head.dtype)
     return slopes * is_best / ops.sum(is_best, axis=1, keepdims=True)
-
-
-def _with_slots(x, rank):
-    """`[num_queries, ...]` as `[num_queries, 1, ...]`, unless there are several a row already."""
-    return x if len(x.shape) == rank else ops.expand_dims(x, axis=1)
 
 
 def _at(x, index):
@@ -364,7 +385,7 @@ def _row_weight(sample_weight, reduction, queries):
     """The weights of the rows and the reduction in one factor, `[num_queries, 1]`."""
     weight = ones = ops.ones((ops.shape(queries)[0], 1), dtype=queries.dtype)
     if sample_weight is not None:
-        weight = ops.cast(sample_weight, queries.dtype)
+        weight = as_tensor(sample_weight, queries.dtype)
         check_shape("sample_weight", weight, (), (queries.shape[0],), (queries.shape[0], 1))
         weight = ops.reshape(weight, (-1, 1)) * ones
     if reduction in ("mean", "sum_over_batch_size"):
@@ -372,7 +393,8 @@ def _row_weight(sample_weight, reduction, queries):
     if reduction == "mean_with_sample_weight":
         total = ops.sum(weight)
         # As Keras: 0 where no row has a weight.
-        return ops.where(total != 0, weight / ops.where(total != 0, total, 1), 0)
+        is_none = ops.equal(total, 0)
+        return ops.where(is_none, 0, weight / ops.where(is_none, 1, total))
     return weight
 
 

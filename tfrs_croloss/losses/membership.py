@@ -42,7 +42,8 @@ def labels_of(num_candidates, positive_index=None, candidate_ids=None, row_ids=N
         label = ops.searchsorted(ids, ops.reshape(row_ids, (-1,)))
         label = ops.reshape(ops.cast(label, "int32"), ops.shape(row_ids))
         last = ops.cast(num_candidates - 1, "int32")
-        is_there = ops.take(ids, ops.where(label < last, label, last)) == row_ids
+        found = ops.take(ids, ops.where(label < last, label, last))
+        is_there = ops.equal(found, row_ids)
         own_labels.append(ops.where(is_there, label, -1))
     return labels, ops.concatenate(own_labels, axis=1) if own_labels else None
 
@@ -52,7 +53,7 @@ def is_among(labels, own_labels):
     if own_labels.shape[1] is not None and 0 < own_labels.shape[1] <= FEW:
         found = False
         for slot in range(own_labels.shape[1]):
-            found = ops.logical_or(found, labels == own_labels[:, slot : slot + 1])
+            found = ops.logical_or(found, ops.equal(labels, own_labels[:, slot : slot + 1]))
         return found
     num_rows, num_labels = ops.shape(own_labels)[0], ops.shape(labels)[0]
     row = ops.zeros_like(own_labels) + ops.arange(num_rows, dtype="int32")[:, None]

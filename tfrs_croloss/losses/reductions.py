@@ -27,7 +27,7 @@ def row_max(x):
     # The rest may be empty: one more of the folded does no harm.
     rest = folded[:, :1] if rest is None else ops.concatenate([folded[:, :1], rest], axis=1)
     largest = ops.maximum(
-        ops.max(folded, axis=1, keepdims=True), ops.max(rest, axis=1, keepdims=True)
+        ops.amax(folded, axis=1, keepdims=True), ops.amax(rest, axis=1, keepdims=True)
     )
     # In Keras 3.15 `ops.maximum` turns float64 to float32 on PyTorch.
     return ops.cast(largest, x.dtype)

@@ -1,0 +1,63 @@
+"""What a call brings, as tensors of the backend: of a known rank, with a first row or column."""
+
+import keras
+from keras import ops
+
+
+def as_tensor(x, dtype=None, rank=None):
+    """Makes a tensor of an array, a list, a number, a tensor or a variable of any framework.
+
+    Args:
+        x: What came.
+        dtype: Its new dtype, None for its own.
+        rank: Its rank, where a graph of TensorFlow does not know it yet.
+    """
+    x = ops.convert_to_tensor(x, dtype=dtype)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # Keras leaves a `tf.Variable` as it is, which is not a tensor to all operations.
+        x = tf.convert_to_tensor(x)
+        if rank is not None and not is_ranked(x):
+            x = tf.ensure_shape(x, [None] * rank)
+    return x
+
+
+def is_ranked(x):
+    """Whether the rank is known, which only a graph of TensorFlow may not."""
+    return getattr(x.shape, "rank", 0) is not None
+
+
+def broadcast_unranked(x, shape):
+    """`x` in this shape where its own rank is not known; else `x` as it is."""
+    return x if is_ranked(x) else ops.broadcast_to(x, shape)
+
+
+def with_slots(x, rank):
+    """`[num_rows, ...]` as `[num_rows, 1, ...]`, unless it has this rank already."""
+    if is_ranked(x):
+        return x if len(x.shape) == rank else ops.expand_dims(x, axis=1)
+    import tensorflow as tf
+
+    shape = tf.shape(x)
+    end = tf.size(shape) - (rank - 2)
+    slots = tf.reduce_prod(shape[1:end], keepdims=True)
+    x = tf.reshape(x, tf.concat([shape[:1], slots, shape[end:]], axis=0))
+    return tf.ensure_shape(x, [None] * rank)
+
+
+def at_least_one(x, axis, value=0):
+    """Puts one more of `value` behind an axis of size 0: few operations take a tensor of nothing.
+
+    Args:
+        x: A tensor.
+        axis: The axis, which stays as it is if its size is not 0.
+        value: The number or boolean that is put there.
+    """
+    size = ops.shape(x)[axis]
+    if isinstance(size, int) and size > 0:
+        return x
+    missing = ops.cast(ops.equal(size, 0), "int32") if not isinstance(size, int) else 1
+    widths = [[0, 0]] * len(x.shape)
+    widths[axis] = [0, missing]
+    return ops.pad(x, widths, constant_values=value)
