@@ -1,4 +1,4 @@
-"""Whatever a framework calls a tensor: nothing at all, unknown shapes, variables, other precisions."""
+"""Whatever a framework calls a tensor: empty, of unknown shape, a variable, of other precision."""
 
 import contextlib
 
@@ -69,9 +69,9 @@ def test_no_candidates_have_no_loss(positives, num_hard_negatives, mode):
     }
     if mode == "compiled":
         mode = {"tensorflow": "unknown rows", "jax": "jit", "torch": "eager"}[BACKEND]
-    for options in ({}, options):
+    for known in ({}, options):
         value, gradients = engine_of(
-            CROLoss("softplus"), QUERIES[:rows], CANDIDATES[:0], positives, mode=mode, **options
+            CROLoss("softplus"), QUERIES[:rows], CANDIDATES[:0], positives, mode=mode, **known
         )
         assert value == 0
         assert [x.shape for x in gradients[:2]] == [(rows, DIM), (0, DIM)]
@@ -200,9 +200,8 @@ def test_the_engine_in_a_graph_of_tensorflow_1(name):
         value = embedding_loss(make(), *inputs, reduction="mean_with_sample_weight", **options)
         actual = session.run([value, *tf.gradients(value, inputs)])
     total = np.sum(options.get("sample_weight", np.ones(NUM_QUERIES)))
-    assert_close(
-        (actual[0] * total, [x * total for x in actual[1:]]), (values.sum(), gradients[:2])
-    )
+    value, *by_input = (x * total for x in actual)
+    assert_close((value, by_input), (values.sum(), gradients[:2]))
 
 
 UNKNOWN = {"no shape": None, "no sizes": "rank"}
