@@ -72,8 +72,10 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
     - The gradient, put together from the slopes of `aggregate` and the derivatives of the kernels,
       so a loss may descend along another channel than the one it reports (the Lambda method). On
       PyTorch it is differentiable once.
+    - Empty batches: no rows have a loss of 0, under a mean too.
     - Errors: an eager call raises on scores that are NaN or +inf, on labels other than 0 and 1, on
-      more positives than `max_positives` and on bad weights. Compiled code (and JAX's vmap) checks
+      more positives than `max_positives`, and on weights of rows or candidates that are negative
+      or not finite. Compiled code (and JAX's vmap) checks
       shapes alone: NaN then stays in its row, and of too many positives the first count.
 
     Args:

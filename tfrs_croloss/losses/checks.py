@@ -45,10 +45,10 @@ def check_shape(name, x, *shapes):
 
 def fits(x, shape):
     """Whether the shape of `x` is the one given, as far as both are known."""
-    return (
-        not is_ranked(x)
-        or len(x.shape) == len(shape)
-        and all(a is None or b is None or a == b for a, b in zip(x.shape, shape, strict=True))
+    if not is_ranked(x):
+        return True
+    return len(x.shape) == len(shape) and all(
+        a is None or b is None or a == b for a, b in zip(x.shape, shape, strict=True)
     )
 
 

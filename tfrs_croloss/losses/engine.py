@@ -60,7 +60,9 @@ def embedding_loss(
 
     So the weights of the rows and the reduction are inside. With `reduction=None` the scores are
     computed again in the backward pass. `queries`, `candidates` and `positives` are differentiated,
-    once and backward; all else is constant, `sample_weight` too.
+    once and backward; all else is constant, `sample_weight` too. All products are made in the
+    dtype of the loss, float32 at least, under PyTorch's autocast too. No rows or no candidates
+    have a loss of 0.
 
     Args:
         loss: A `RetrievalLoss`, whose own `max_positives` does not count here.
