@@ -48,11 +48,12 @@ def training_batches(
         known_positives: Whether each interaction comes with all of its user's training items.
 
     Returns:
-        The `tf.data.Dataset`, which knows its length, and its number of batches an epoch. The elements are the parts of the
-        first batch in the order of `replicas`, then those of the second, and so on. An element is
-        a dict: `item` `[part_size]`, and `query`, a dict of `user` `[part_size]` and, with a
-        history, `history` `[part_size, history_length]`, oldest first, padded with -1 in front;
-        and `known_positives`, a `tf.RaggedTensor` `[part_size, None]`, if asked for.
+        The `tf.data.Dataset`, whose `len` is the number of its elements, and the number of batches
+        an epoch. The elements are the parts of the first batch in the order of `replicas`, then
+        those of the second, and so on. An element is a dict: `item` `[part_size]`, and `query`, a
+        dict of `user` `[part_size]` and, with a history, `history` `[part_size, history_length]`,
+        oldest first, padded with -1 in front; and `known_positives`, a `tf.RaggedTensor`
+        `[part_size, None]`, if asked for.
 
     Raises:
         ValueError: If `batch_size` is not positive, `first_step` is negative, `replicas` are not

@@ -18,10 +18,12 @@ UNITS_A_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 NUMBER_OR_NONE = (
     r"^([+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|(?i:nan|na|n/a|<na>|null|none))$"
 )
+DAMAGED = "the file is damaged or cut off"
 FLOATS_FIX = (
     ". A missing id makes floats of integers, and large ones lose their last digits: keep them "
     "integers where they are written, in pandas with .astype('Int64')"
 )
+LISTS_FIX = ". Write a row for each of its items, in pandas with .explode(…) before it is written"
 
 
 class DataError(ValueError):
@@ -86,6 +88,8 @@ def as_text(column, name, label, refuse):
         return column.cast(TEXT)
     if _is_binary(kind):
         return _decoded(column, label, refuse)
+    if isinstance(kind, pa.UuidType):
+        return pa.array([None if x is None else str(x) for x in column.to_pylist()], TEXT)
     if pa.types.is_null(kind) or not len(column):
         return pa.nulls(len(column), TEXT)
     _refuse_kind(column, f"an id of the {name}, a string or an integer,", label, refuse)
@@ -122,15 +126,23 @@ def _refuse_kind(column, expected, label, refuse):
 
 def _check_ids(text, name, label, refuse):
     expected = f"expected an id of the {name}"
-    missing = pc.index(pc.equal(pc.fill_null(text, ""), ""), True).as_py()
-    if missing >= 0:
-        problem = f"{expected} in column {label!r}, found {text[missing].as_py()!r}"
-        refuse(missing, problem)
-    row = _first_float(text)
-    if row >= 0:
-        expected += ", a string or an integer,"
-        problem = f"{expected} in column {label!r}, found {text[row].as_py()!r}"
-        refuse(row, problem, FLOATS_FIX)
+    missing = pc.equal(pc.fill_null(text, ""), "")
+    for row, what, fix in (
+        (pc.index(missing, True).as_py(), "", ""),
+        (_first_float(text), ", a string or an integer,", FLOATS_FIX),
+        (_first_list(text), ", and not the print of a list,", LISTS_FIX),
+    ):
+        if row >= 0:
+            found = text[row].as_py()
+            refuse(row, f"{expected}{what} in column {label!r}, found {found!r}", fix)
+
+
+def _first_list(text):
+    """The row of the first list with a comma or a quote in it, where all are prints of lists."""
+    are_lists = pc.and_(pc.starts_with(text, "["), pc.ends_with(text, "]"))
+    if not pc.all(are_lists).as_py():
+        return -1
+    return pc.index(pc.match_substring_regex(text, "[,'\"]"), True).as_py()
 
 
 def _first_float(text):
@@ -157,9 +169,13 @@ def _as_numbers(column, name, label, refuse):
     kind = column.type
     if _is_text(kind):
         parsed = _numbers_of_text(column, may_be_dates=name == "time")
-    elif name == "time" and (pa.types.is_date(kind) or hasattr(kind, "unit")):
+    elif name == "time" and _is_date(kind):
         parsed = _seconds(column)
-    elif pa.types.is_decimal(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
+    elif (
+        pa.types.is_decimal(kind)
+        or pa.types.is_null(kind)
+        or (name == "rating" and pa.types.is_boolean(kind))
+    ):
         parsed = column.cast(pa.float64()).to_pandas()
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
         parsed = column.to_pandas()
@@ -171,6 +187,11 @@ def _as_numbers(column, name, label, refuse):
         found = column[row].as_py()
         refuse(row, f"expected {expected} in column {label!r}, found {found!r}")
     return parsed
+
+
+def _is_date(kind):
+    is_kind = (pa.types.is_date, pa.types.is_timestamp, pa.types.is_duration)
+    return any(fits(kind) for fits in is_kind)
 
 
 def _seconds(column):

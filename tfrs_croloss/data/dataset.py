@@ -145,7 +145,8 @@ def encode(split: Split, more_items: Iterable[Any] = ()) -> RetrievalData:
         `RetrievalData`.
 
     Raises:
-        DataError: If there is nothing to train on.
+        DataError: If there is nothing to train on, or a row of a frame, or one of `more_items`,
+            holds what the readers would refuse.
         ValueError: If a user has both training interactions and a history.
 
     Example:

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from tfrs_croloss._typing import StrPath
-from tfrs_croloss.data.columns import DataError
+from tfrs_croloss.data.columns import DAMAGED, DataError
 from tfrs_croloss.data.frames import checked_frame
 from tfrs_croloss.data.parquet import PARQUET, read_parquet
 from tfrs_croloss.data.text import read_delimited, read_lists
@@ -29,24 +29,41 @@ def read_interactions(
 ) -> pd.DataFrame:
     r"""Reads (user, item) pairs, with times and ratings if asked for.
 
-    The format follows from the file's name: `.csv` and `.tsv` with a header, `.parquet`, or `.txt`
-    with one user a line (`user item item …`, as in the LightGCN releases). Any but Parquet may end
-    in `.gz` or `.xz`. The rows keep the order of the file; blank lines are passed over.
+    The format follows from the file's name, and only the columns asked for are kept:
+
+    - `.csv`: a header, and fields between commas, quoted as RFC 4180 has it. A quote elsewhere is
+      an error. Blanks around a field are left out, those in quotes kept.
+    - `.tsv`: a header, and fields between tabs. There is no quoting: a quote is a character like
+      any other. Blanks around a field are left out.
+    - `.txt`: a line for each user, `user item item …` with spaces between, as in the LightGCN
+      releases.
+    - `.parquet` or `.pq`: a file, or a folder of any name that holds such files: the parts that
+      Spark, Dask or pandas write. They are read in the order of their names, part-10 after part-9;
+      what a folder's name says (`day=7`) is a column of strings. An index of pandas is a column. A
+      list of items is a row for each of them, with the row's time and rating, or with those of
+      lists as long.
+
+    Text is UTF-8, and may be packed: `.csv.gz`, `.csv.xz`. The rows keep the order of the file.
+    Rows without anything in any field are passed over.
 
     Args:
-        path: The file.
+        path: The file or folder.
         user: Name of the column of user ids. Ids are strings or integers, and kept as strings.
         item: Name of the column of item ids.
-        time: Name of a column to order by, numbers or ISO 8601 dates, or None. Not for `.txt`.
+        time: Name of a column to order by, or None: numbers, or dates as in ISO 8601, which become
+            seconds since 1970 (UTC where they have no zone). Not for `.txt`.
         rating: Name of a numeric column, or None. Not for `.txt`.
 
     Returns:
         A `pandas.DataFrame` with the columns `user`, `item` and, if asked for, `time`, `rating`.
 
     Raises:
-        DataError: If the file is missing, empty or damaged, lacks a column, or holds a missing id
-            or a time or rating that is no number; with the line, counted from 1 (an id with a line
-            break in it counts as one line).
+        DataError: If the file is missing, empty, damaged, not UTF-8 or not of its format, if it
+            lacks a column or has it twice, or if a row holds no id, or a time or rating that is no
+            number; with the line or the row, counted from 1. Ids that are all whole numbers, and
+            some of them written as floats (1.0, 1e5), are refused: a missing id makes floats of
+            integers, and large ones are then no longer told apart. With one such as 1.1 or a7e3
+            among them they are names.
 
     Example:
     >>> import tempfile, pathlib
@@ -80,7 +97,7 @@ def read_interactions(
     except FileNotFoundError:
         raise DataError(path, "no such file") from None
     except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, pa.ArrowException) as error:
-        raise DataError(path, f"the file is damaged or cut off ({error})") from None
+        raise DataError(path, f"{DAMAGED} ({error})") from None
     if frame.empty:
         raise DataError(path, "no interactions: expected at least one row")
     return frame
@@ -90,12 +107,18 @@ def clean(frame: pd.DataFrame, min_rating: float | None = None):
     """Leaves out low ratings, and all but the first of rows with the same user and item.
 
     Args:
-        frame: As `read_interactions` gives it.
+        frame: As `read_interactions` gives it, or one of one's own with the columns `user` and
+            `item`, and maybe `time` and `rating`. Its index does not matter.
         min_rating: Least rating to keep, in the units of the `rating` column; None keeps all.
 
     Returns:
-        The frame, and the number of rows left out by reason: `low_ratings`, `duplicates`. The
-        first of several is the earliest where there is a time, else the first of the file.
+        The frame, its rows in the order they came in, and the number of rows left out by reason:
+        `low_ratings`, `duplicates`. The first of several is the earliest where there is a time,
+        else the first of the frame.
+
+    Raises:
+        DataError: If the frame lacks a column or has it twice, or a row holds what the readers
+            would refuse.
 
     Example:
     >>> import pandas as pd

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tfrs_croloss.data.columns import TEXT, DataError, as_text, checked, find_columns
+from tfrs_croloss.data.columns import DAMAGED, TEXT, DataError, as_text, checked, find_columns
 
 PARQUET = (".parquet", ".pq")
 # Beside them the parts are not the rows: of these tables some files are old versions.
@@ -27,7 +27,12 @@ def read_parquet(path, columns):
         parts = [(part, _partition(part.relative_to(path))) for part in _parts(path)]
     tables, rows = [], []
     for part, partition in parts:
-        table, rows_of_part = _read_part(part, partition, columns)
+        try:
+            table, rows_of_part = _read_part(part, partition, columns)
+        except (pa.ArrowException, OSError) as error:
+            if getattr(error, "errno", None):  # It is the system's: no such file, e.g.
+                raise
+            raise DataError(part, f"{DAMAGED} ({error})") from None
         tables.append(table)
         rows.append(rows_of_part)
     starts = np.cumsum([0, *map(len, tables)])
@@ -118,14 +123,18 @@ def _range_indexes(file):
     """Indexes of pandas that are kept as a range, by name: they are no column of the file."""
     levels = (file.schema_arrow.pandas_metadata or {}).get("index_columns", [])
     levels = [level for level in levels if isinstance(level, dict) and level.get("name")]
-    ranges = {level["name"]: range(level["start"], level["stop"], level["step"]) for level in levels}
+    ranges = {
+        level["name"]: range(level["start"], level["stop"], level["step"]) for level in levels
+    }
     # Other programs keep the words about it, and change the rows.
     return {name: x for name, x in ranges.items() if len(x) == file.metadata.num_rows}
 
 
 def _is_list(kind):
     is_kind = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(fits(kind) for fits in (*is_kind, pa.types.is_list_view, pa.types.is_large_list_view))
+    return any(
+        fits(kind) for fits in (*is_kind, pa.types.is_list_view, pa.types.is_large_list_view)
+    )
 
 
 def _exploded(arrays, columns, refuse):

@@ -36,7 +36,8 @@ def split_interactions(
     """Splits each user's interactions into train, validation and test.
 
     Args:
-        frame: Interactions, as `read_interactions` gives them.
+        frame: Interactions, as `read_interactions` gives them, or a frame of one's own with the
+            columns `user` and `item`, and maybe `time`. Its index does not matter.
         by: `"time"`, each user's last interactions are the test and those before them the
             validation (ties, and frames without times, in the order of the file); `"random"`; or
             `"last"`, leave-last-out: the last one is the test, the one before it the validation.
@@ -50,6 +51,7 @@ def split_interactions(
         A `Split`.
 
     Raises:
+        DataError: If the frame lacks a column, or a row holds what the readers would refuse.
         ValueError: If `by` is unknown or the shares do not leave a training set.
 
     Example:
@@ -116,6 +118,7 @@ def split_users(
         A `Split`. Of the users with at least two interactions one at least is trained on.
 
     Raises:
+        DataError: If the frame lacks a column, or a row holds what the readers would refuse.
         ValueError: If the shares do not leave a training set, or `history` not both parts.
 
     Example:
@@ -165,6 +168,7 @@ def hold_out(frame: pd.DataFrame, by: str = "random", validation: float = 0.1, s
         The two frames.
 
     Raises:
+        DataError: If the frame lacks a column, or a row holds what the readers would refuse.
         ValueError: If `by` is unknown or the share leaves no training set.
 
     Example:

@@ -48,8 +48,8 @@ class _Irregular(Exception):
 def read_delimited(path, opener, separator, columns):
     """The columns of a .csv, quoted as RFC 4180 has it, or of a .tsv, which has no quoting.
 
-    Arrow's parser is fast and knows no lines; Python's knows them and takes all that is to be taken.
-    So the second reads the file again where the first finds anything out of the ordinary.
+    Arrow's parser is fast and knows no lines; Python's knows them, and takes all that is to be
+    taken. So the second reads the file where the first finds anything out of the ordinary.
     """
     with _fields_of_any_size(), opener(path, "rb") as file:
         rows = _rows(path, file, separator)
@@ -174,7 +174,9 @@ def read_lists(path, opener, columns):
     comma = pc.index(pc.ends_with(users, ","), True).as_py()
     if comma >= 0:
         refuse(comma, f"expected spaces between ids, found {users[comma].as_py()!r}. {NO_LISTS}")
-    return checked({"user": users, "item": items}, {"user": "1", "item": "2"}, refuse)
+    if not len(users):
+        raise DataError(path, f"no interactions: expected at least one row. {NO_LISTS}")
+    return checked({"user": users, "item": items}, {"user": "user", "item": "item"}, refuse)
 
 
 def _blocks(path, file):
@@ -187,15 +189,16 @@ def _blocks(path, file):
                 if block.startswith(mark):
                     problem = f"expected UTF-8 text, found the mark of {encoding}"
                     raise DataError(path, f"{problem}. {_conversion(path, encoding)}", line)
+        if (zero := block.find(0)) >= 0:
+            problem = f"expected UTF-8 text, found a zero byte at offset {offset + zero}"
+            fix = _conversion(path, "UTF-16LE" if (offset + zero) % 2 else "UTF-16BE")
+            raise DataError(
+                path, f"{problem}. UTF-16 has such. {fix}", line + _count_lines(block[:zero])
+            )
         try:
             block.isascii() or block.decode()
-            zero = block.find(0)
         except UnicodeDecodeError as error:
             raise _not_utf8(path, block, error.start, line, offset) from None
-        if zero >= 0:
-            problem = f"expected UTF-8 text, found a zero byte at offset {offset + zero}"
-            fix = f"If it is UTF-16: {_conversion(path, 'UTF-16LE')}"
-            raise DataError(path, f"{problem}. {fix}", line + _count_lines(block[:zero]))
         yield line, block if offset else block.removeprefix(codecs.BOM_UTF8)
         line += _count_lines(block)
         offset += len(block)
@@ -258,14 +261,18 @@ def _quoted_well(path, blocks, separator):
                 opened = line + _count_lines(block[: first[-1] - 1])
             if not fine.all():
                 place = line + _count_lines(block[: quotes[end - 1] - 1])
-                found = "a quote within a field that does not begin with one"
+                found = "a quote within a field that begins with none"
                 if not opens[end - 1]:
-                    found = f"a quote that opens a field, and in line {place} one that ends it not"
+                    found = (
+                        f"a field begins with a quote, and the next, in line {place}, ends it not"
+                    )
                 raise DataError(path, f"{found}. {RFC_4180}", opened)
             inside ^= len(quotes) % 2 == 1
         yield line, block
     if inside:
-        raise DataError(path, f"a quote opens a field that no other ends. {RFC_4180}", opened)
+        raise DataError(
+            path, f"a field begins with a quote that nothing closes. {RFC_4180}", opened
+        )
 
 
 def _stream(blocks):

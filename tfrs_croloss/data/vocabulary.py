@@ -68,8 +68,8 @@ class Vocabulary:
     def decode(self, positions):
         """Ids at positions, in an array of the same shape; at -1 the padding.
 
-        So what `Index.search` fills up with, and what `encode` gives unknown ids, is no id here either,
-        as in the answers of an export.
+        So what `Index.search` fills up with, and what `encode` gives unknown ids, is no id here
+        either, as in the answers of an export.
 
         Raises:
             ValueError: If a position is neither -1 nor one of the ids'.
@@ -93,7 +93,7 @@ def _as_strings(values):
     if len(series) and series.dtype.kind in "fb":
         raise ValueError(
             f"ids must be strings or integers. Received: {series.dtype}, e.g. {series.iloc[0]}. A "
-            "missing id makes floats of integers: keep them integers where they are read, in pandas "
-            "with .astype('Int64')"
+            "missing id makes floats of integers: keep them integers where they are read, in "
+            "pandas with .astype('Int64')"
         )
     return series.astype("str")
