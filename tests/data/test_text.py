@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tfrs_croloss.data import DataError, read_interactions, text
+from tfrs_croloss.data import DataError, blocks, read_interactions, text
 
 
 def written(folder, name, content):
@@ -106,7 +106,7 @@ def made_up(rng, separator):
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize(("name", "separator"), [("a.csv", ","), ("a.tsv", "\t")])
 def test_against_a_naive_reader(tmp_path, monkeypatch, name, separator, line_end, block):
-    monkeypatch.setattr(text, "BLOCK", block)
+    monkeypatch.setattr(blocks, "BLOCK", block)
     rng = random.Random(block)
     num_wrong, num_read = 0, 0
     for _ in range(100):

@@ -102,7 +102,7 @@ def _read_part(path, partition, columns):
     arrays = {}
     for name, column in columns.items():
         if column in stored:
-            arrays[name] = table[column].combine_chunks()
+            arrays[name] = table[column]
         elif column in indexes:
             arrays[name] = pa.array(indexes[column])
         else:
@@ -139,6 +139,7 @@ def _is_list(kind):
 
 def _exploded(arrays, columns, refuse):
     """A row for each item of the lists; the other columns are lists alike, or as they are."""
+    arrays = {name: pa.chunked_array(array).combine_chunks() for name, array in arrays.items()}
     lists, label = arrays["item"], columns["item"]
     if lists.null_count:
         row = pc.index(lists.is_null(), True).as_py()
