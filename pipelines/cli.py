@@ -194,6 +194,8 @@ def demo(name: str = "demo", seeds: int = 1, runs: str = "runs"):
     run_demo(Path(runs) / name, _command("demo", chosen), seeds)
 
 
+# No word of a command line can hold it.
+MARK = "\0"
 COMMANDS = (train, tune, evaluate, export, recommend, compare, demo)
 
 
@@ -205,11 +207,13 @@ def _command(name, chosen):
 
 def main(args=None):
     """Runs a command; exits with 2 and a message where the reader can mend what is wrong."""
-    arguments = _parser().parse_args(args)
+    arguments = _parser().parse_args(_with_ids_marked(sys.argv[1:] if args is None else args))
     command = {command.__name__: command for command in COMMANDS}[arguments.subcommand]
     chosen = arguments[arguments.subcommand].as_dict()
     if command is not compare:
         chosen.pop("config", None)
+    if command is recommend:
+        chosen["users"] = [user.removeprefix(MARK) for user in chosen["users"]]
     try:
         command(**chosen)
     except (ValueError, OSError, ImportError) as error:
@@ -220,6 +224,21 @@ def main(args=None):
     except KeyboardInterrupt:
         print("stopped; the same command resumes", file=sys.stderr)
         sys.exit(130)
+
+
+def _with_ids_marked(args):
+    """The words of a command, with a mark before each user id that would be taken for an option.
+
+    These are the ones that begin with a minus: no option but -h has only one.
+    """
+    marked, is_id = [], False
+    for word in args:
+        if word.startswith("--") or word == "-h":
+            is_id = word == "--users"
+        elif is_id and word.startswith("-"):
+            word = f"{MARK}{word}"
+        marked.append(word)
+    return marked
 
 
 def _parser():
@@ -243,7 +262,11 @@ def _parser():
             # jsonargparse reads list items as YAML, which would make a number of the id "007".
             if command is recommend:
                 subparser.add_argument(
-                    "--users", nargs="+", type=str, required=True, help="User ids."
+                    "--users",
+                    nargs="+",
+                    type=str,
+                    required=True,
+                    help="User ids; one alone that begins with two minuses as in --users=--id.",
                 )
             subparser.add_function_arguments(command, as_group=False, skip={"users"})
         subcommands.add_subcommand(name, subparser, help=doc.splitlines()[0])

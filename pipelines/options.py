@@ -22,9 +22,9 @@ class DataOptions:
     """Data: interactions, and how they are split.
 
     Args:
-        train: File of interactions (.csv, .tsv or .txt, plain, .gz or .xz; .parquet), or
-            'movielens', the embedded data. Without --test it is split into train, validation
-            and test.
+        train: File of interactions (.csv, .tsv or .txt, plain, .gz or .xz; .parquet, or a folder
+            of such parts), or 'movielens', the embedded data. Without --test it is split into
+            train, validation and test.
         test: File of test interactions, as the training file.
         user: Column of user ids.
         item: Column of item ids.

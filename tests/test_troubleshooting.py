@@ -199,6 +199,23 @@ def read_without_the_column(tmp_path):
     read_interactions(tmp_path / "ratings.csv", user="u", item="b")
 
 
+def read(tmp_path, text):
+    (tmp_path / "ratings.csv").write_bytes(text.encode("latin-1"))
+    read_interactions(tmp_path / "ratings.csv")
+
+
+def read_a_stray_quote(tmp_path):
+    read(tmp_path, 'user,item,title\nann,7,"lo-fi\nbob,8,12" mix"\n')
+
+
+def read_floats(tmp_path):
+    read(tmp_path, "user,item\n1.0,7\n2.0,8\n")
+
+
+def read_latin_1(tmp_path):
+    read(tmp_path, "user,item\nJosé,7\n")
+
+
 def export_no_run(tmp_path):
     done = run(sys.executable, "-m", "pipelines", "export", "--run", str(tmp_path))
     assert done.returncode == 2
@@ -259,6 +276,9 @@ PROVOKED = {
     "Metrics that block saving": [save_a_model_with_metrics],
     "ScaNN's op is not registered": [0],
     "A file without the column": [read_without_the_column],
+    "A quote where a .csv has none": [read_a_stray_quote],
+    "Ids that have become floats": [read_floats],
+    "Text that is not UTF-8": [read_latin_1],
     "No run to export": [export_no_run],
 }
 

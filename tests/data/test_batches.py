@@ -153,3 +153,22 @@ def test_nothing_to_batch(data):
     single = encode(Split(frame, frame[:0], frame[:0]))
     with pytest.raises(ValueError, match="no interaction has one before it"):
         training_batches(single, batch_size=4, epochs=1, history_length=3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"first_epoch": 1},
+        {"first_epoch": 3},
+        {"first_step": 2},
+        {"first_step": 8},
+        {"first_epoch": 1, "first_step": 20},
+        {"first_step": 1, "num_replicas": 3},
+        {"num_replicas": 4, "replicas": range(1, 3)},
+        {"history_length": 3, "known_positives": True},
+    ],
+)
+def test_the_dataset_knows_its_length(data, options):
+    dataset, _ = training_batches(data, batch_size=16, epochs=3, **options)
+    assert len(dataset) == int(dataset.cardinality()) == sum(1 for _ in dataset)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from tfrs_croloss.data import DataError, Split, Vocabulary, encode
+from tfrs_croloss.index import ExactIndex
 
 
 def interactions(*rows):
@@ -43,6 +44,40 @@ def test_unknown_and_repeated_ids():
     for padding, ids in (("-1", ["7", "-1"]), ("''", ["a", ""])):
         with pytest.raises(ValueError, match=f"`ids` must not hold {padding}"):
             Vocabulary(ids)
+
+
+def test_what_was_not_found_is_no_item():
+    names, numbers = Vocabulary(["a", "b"]), Vocabulary([31, 7])
+    assert names.decode([[1, -1], [-1, 0]]).tolist() == [["b", ""], ["", "a"]]
+    assert numbers.decode([0, -1]).tolist() == [31, -1]
+    assert names.decode(-1) == ""
+    assert names.decode(names.encode(["b", "zzz", None])).tolist() == ["b", "", ""]
+    found = ExactIndex(np.eye(2)).search([[2.0, 1.0]], k=3)
+    assert names.decode(found.positions).tolist() == [["a", "b", ""]]
+    assert names.decode(np.empty([0, 3])).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("positions", "message"),
+    [
+        ([0, 2], "from 0 to 1, or -1 for the padding. Received: 2"),
+        ([0, -2], "Received: -2"),
+        (np.array([2**64 - 1], np.uint64), "Received: 18446744073709551615"),
+        ([0.0], "`positions` must be integers. Received: float64"),
+        ([True, False], "`positions` must be integers. Received: bool"),
+    ],
+)
+def test_positions_outside_the_catalogue(positions, message):
+    with pytest.raises(ValueError, match=message):
+        Vocabulary(["a", "b"]).decode(positions)
+
+
+@pytest.mark.parametrize("ids", [[1.0, 2.0], [1, None], [True, False]])
+def test_floats_are_no_ids(ids):
+    for function in (Vocabulary, Vocabulary.of, Vocabulary([1, 2]).encode):
+        with pytest.raises(ValueError, match="ids must be strings or integers. Received: "):
+            function(ids)
+    assert Vocabulary([1, 2]).encode([]).tolist() == []
 
 
 def test_training_rows_are_by_user_and_time():

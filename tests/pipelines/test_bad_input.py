@@ -252,6 +252,19 @@ def test_brackets_in_ids_and_titles_are_shown(tmp_path, capsys):
     assert all(text in out for text in ("User [/u]", "[red]", "[/]"))
 
 
+@pytest.mark.parametrize("ids", [["-5", "7", "-12"], ["-x7", "b", "-k", "007"]])
+def test_ids_that_begin_with_a_minus(ids, tmp_path, capsys):
+    frame = pd.DataFrame({"user": ids, "item": ["x", "y", "z", "x"][: len(ids)]})
+    data = encode(Split(frame, frame[:0], frame[:0]))
+    export_model(build_model(Config(dim=4, negatives=2), data), data, tmp_path / "model")
+    main(["recommend", "--users", *ids, "--k", "2", "--model", str(tmp_path / "model")])
+    out = capsys.readouterr().out
+    assert [line.split()[1] for line in out.splitlines() if line.startswith("User")] == ids
+    assert "not in the model" not in out
+    main(["recommend", "--model", str(tmp_path / "model"), f"--users={ids[0]}"])
+    assert f"User {ids[0]}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [

@@ -48,11 +48,12 @@ def training_batches(
         known_positives: Whether each interaction comes with all of its user's training items.
 
     Returns:
-        The `tf.data.Dataset` and its number of batches an epoch. The elements are the parts of the
-        first batch in the order of `replicas`, then those of the second, and so on. An element is
-        a dict: `item` `[part_size]`, and `query`, a dict of `user` `[part_size]` and, with a
-        history, `history` `[part_size, history_length]`, oldest first, padded with -1 in front;
-        and `known_positives`, a `tf.RaggedTensor` `[part_size, None]`, if asked for.
+        The `tf.data.Dataset`, whose `len` is the number of its elements, and the number of batches
+        an epoch. The elements are the parts of the first batch in the order of `replicas`, then
+        those of the second, and so on. An element is a dict: `item` `[part_size]`, and `query`, a
+        dict of `user` `[part_size]` and, with a history, `history` `[part_size, history_length]`,
+        oldest first, padded with -1 in front; and `known_positives`, a `tf.RaggedTensor`
+        `[part_size, None]`, if asked for.
 
     Raises:
         ValueError: If `batch_size` is not positive, `first_step` is negative, `replicas` are not
@@ -64,8 +65,8 @@ def training_batches(
     >>> train = pd.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "x"]})
     >>> data = encode(Split(train, train[:0], train[:0]))
     >>> dataset, num_batches = training_batches(data, batch_size=2, epochs=1)
-    >>> num_batches, next(iter(dataset))["item"].shape
-    (2, TensorShape([2]))
+    >>> num_batches, len(dataset), next(iter(dataset))["item"].shape
+    (2, 2, TensorShape([2]))
     """
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be positive. Received: {batch_size}")
@@ -118,5 +119,7 @@ def training_batches(
             batch["known_positives"] = tf.gather(items_of_user, query["user"])
         return batch
 
+    left = max((epochs - first_epoch) * num_batches - first_step, 0)
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(epoch_of)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(left * len(replicas)))
     return dataset.prefetch(tf.data.AUTOTUNE), num_batches

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from tfrs_croloss.data.interactions import DataError
+from tfrs_croloss.data.columns import DataError
+from tfrs_croloss.data.frames import checked_frame, checked_ids
 from tfrs_croloss.data.splits import Split
 from tfrs_croloss.data.vocabulary import Vocabulary
 
@@ -144,7 +145,8 @@ def encode(split: Split, more_items: Iterable[Any] = ()) -> RetrievalData:
         `RetrievalData`.
 
     Raises:
-        DataError: If there is nothing to train on.
+        DataError: If there is nothing to train on, or a row of a frame, or one of `more_items`,
+            holds what the readers would refuse.
         ValueError: If a user has both training interactions and a history.
 
     Example:
@@ -161,9 +163,11 @@ def encode(split: Split, more_items: Iterable[Any] = ()) -> RetrievalData:
     """
     if split.train.empty:
         raise DataError("training set", "no interactions are left to train on")
-    users = Vocabulary.of([*split.train["user"], *split.history["user"]])
-    items = Vocabulary.of([*split.train["item"], *more_items])
-    train, history = (_ordered(part, users, items) for part in (split.train, split.history))
+    parts = {name: checked_frame(getattr(split, name), f"split.{name}") for name in Split._fields}
+    users = Vocabulary.of(pd.concat([parts["train"]["user"], parts["history"]["user"]]))
+    more_items = checked_ids(list(more_items), "item", "more_items")
+    items = Vocabulary.of(pd.concat([parts["train"]["item"], more_items]))
+    train, history = (_ordered(parts[name], users, items) for name in ("train", "history"))
     in_both = history["user"].isin(train["user"])
     if in_both.any():
         raise ValueError(
@@ -186,8 +190,8 @@ def encode(split: Split, more_items: Iterable[Any] = ()) -> RetrievalData:
     known = _keys(pd.concat([train, history]), items)
     targets = {}
     for name in ("validation", "test"):
-        targets[name], part_counts = _targets(getattr(split, name), users, items, known)
-        known = pd.concat([known, _keys(_positions(getattr(split, name), users, items), items)])
+        targets[name], part_counts = _targets(parts[name], users, items, known)
+        known = pd.concat([known, _keys(_positions(parts[name], users, items), items)])
         counts |= {f"{name}_{what}": number for what, number in part_counts.items()}
     rows = {
         f"{name}_{kind}s": part[kind].to_numpy()

@@ -1,31 +1,22 @@
-"""Reading interactions from files, with errors that say where and what was expected."""
+"""Reading interactions from files, and leaving out what is not to be learned from."""
 
 import gzip
 import lzma
-import re
-import warnings
 import zlib
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tfrs_croloss._typing import StrPath
+from tfrs_croloss.data.columns import DAMAGED, DataError
+from tfrs_croloss.data.frames import checked_frame
+from tfrs_croloss.data.parquet import PARQUET, read_parquet
+from tfrs_croloss.data.text import read_delimited, read_lists
 
 OPENERS = {".gz": gzip.open, ".xz": lzma.open}
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
-PARQUET = (".parquet", ".pq")
 LISTS = ".txt"
-
-
-class DataError(ValueError):
-    """Something in the data is not as it must be; the message says where and how to mend it."""
-
-    def __init__(self, path: StrPath, problem: str, line: int | None = None) -> None:
-        place = str(path) if line is None else f"{path}, line {line}"
-        super().__init__(f"{place}: {problem}")
 
 
 def read_interactions(
@@ -38,24 +29,41 @@ def read_interactions(
 ) -> pd.DataFrame:
     r"""Reads (user, item) pairs, with times and ratings if asked for.
 
-    The format follows from the file's name: `.csv` and `.tsv` with a header, `.parquet`, or `.txt`
-    with one user a line (`user item item …`, as in the LightGCN releases). Any but Parquet may end
-    in `.gz` or `.xz`. The rows keep the order of the file; blank lines are passed over.
+    The format follows from the file's name, and only the columns asked for are kept:
+
+    - `.csv`: a header, and fields between commas, quoted as RFC 4180 has it. A quote elsewhere is
+      an error. Blanks around a field are left out, those in quotes kept.
+    - `.tsv`: a header, and fields between tabs. There is no quoting: a quote is a character like
+      any other. Blanks around a field are left out.
+    - `.txt`: a line for each user, `user item item …` with spaces between, as in the LightGCN
+      releases.
+    - `.parquet` or `.pq`: a file, or a folder of any name that holds such files: the parts that
+      Spark, Dask or pandas write. They are read in the order of their names, part-10 after part-9;
+      what a folder's name says (`day=7`) is a column of strings. An index of pandas is a column. A
+      list of items is a row for each of them, with the row's time and rating, or with those of
+      lists as long.
+
+    Text is UTF-8, and may be packed: `.csv.gz`, `.csv.xz`. The rows keep the order of the file.
+    Rows without anything in any field are passed over.
 
     Args:
-        path: The file.
+        path: The file or folder.
         user: Name of the column of user ids. Ids are strings or integers, and kept as strings.
         item: Name of the column of item ids.
-        time: Name of a column to order by, numbers or ISO 8601 dates, or None. Not for `.txt`.
+        time: Name of a column to order by, or None: numbers, or dates as in ISO 8601, which become
+            seconds since 1970 (UTC where they have no zone). Not for `.txt`.
         rating: Name of a numeric column, or None. Not for `.txt`.
 
     Returns:
         A `pandas.DataFrame` with the columns `user`, `item` and, if asked for, `time`, `rating`.
 
     Raises:
-        DataError: If the file is missing, empty or damaged, lacks a column, or holds a missing id
-            or a time or rating that is no number; with the line, counted from 1 (an id with a line
-            break in it counts as one line).
+        DataError: If the file is missing, empty, damaged, not UTF-8 or not of its format, if it
+            lacks a column or has it twice, or if a row holds no id, or a time or rating that is no
+            number; with the line or the row, counted from 1. Ids that are all whole numbers, and
+            some of them written as floats (1.0, 1e5), are refused: a missing id makes floats of
+            integers, and large ones are then no longer told apart. With one such as 1.1 or a7e3
+            among them they are names.
 
     Example:
     >>> import tempfile, pathlib
@@ -74,26 +82,22 @@ def read_interactions(
     opener = OPENERS.get(suffixes[-1] if suffixes else "", open)
     kind = suffixes[-1 if opener is open else -2] if len(suffixes) > (opener is not open) else ""
     try:
-        if kind in PARQUET:
-            frame = _read_parquet(path, columns)
+        if kind in PARQUET or path.is_dir():
+            frame = read_parquet(path, columns)
         elif kind in SEPARATORS:
-            frame = _read_delimited(path, opener, SEPARATORS[kind], columns)
+            frame = read_delimited(path, opener, SEPARATORS[kind], columns)
         elif kind == LISTS:
-            frame = _read_lists(path, opener, columns)
+            frame = read_lists(path, opener, columns)
         else:
             raise DataError(
                 path,
                 f"unknown format {kind or 'without an ending'!r}: expected .csv, .tsv or .txt, "
-                "each plain or ending in .gz or .xz, or .parquet",
+                "each plain or ending in .gz or .xz, .parquet, or a folder of .parquet files",
             )
     except FileNotFoundError:
         raise DataError(path, "no such file") from None
-    except IsADirectoryError:
-        raise DataError(path, "expected a file, found a folder") from None
-    except UnicodeDecodeError as error:
-        raise DataError(path, f"expected UTF-8 text ({error})") from None
     except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, pa.ArrowException) as error:
-        raise DataError(path, f"the file is damaged or cut off ({error})") from None
+        raise DataError(path, f"{DAMAGED} ({error})") from None
     if frame.empty:
         raise DataError(path, "no interactions: expected at least one row")
     return frame
@@ -103,12 +107,18 @@ def clean(frame: pd.DataFrame, min_rating: float | None = None):
     """Leaves out low ratings, and all but the first of rows with the same user and item.
 
     Args:
-        frame: As `read_interactions` gives it.
+        frame: As `read_interactions` gives it, or one of one's own with the columns `user` and
+            `item`, and maybe `time` and `rating`. Its index does not matter.
         min_rating: Least rating to keep, in the units of the `rating` column; None keeps all.
 
     Returns:
-        The frame, and the number of rows left out by reason: `low_ratings`, `duplicates`. The
-        first of several is the earliest where there is a time, else the first of the file.
+        The frame, its rows in the order they came in, and the number of rows left out by reason:
+        `low_ratings`, `duplicates`. The first of several is the earliest where there is a time,
+        else the first of the frame.
+
+    Raises:
+        DataError: If the frame lacks a column or has it twice, or a row holds what the readers
+            would refuse.
 
     Example:
     >>> import pandas as pd
@@ -117,117 +127,13 @@ def clean(frame: pd.DataFrame, min_rating: float | None = None):
     >>> clean(frame, min_rating=3)[1]
     {'low_ratings': 0, 'duplicates': 1}
     """
-    num_rows = len(frame)
+    wanted = ["rating"] * (min_rating is not None)
+    rows = checked_frame(frame, wanted=wanted)
     if min_rating is not None:
-        frame = frame[frame["rating"] >= min_rating]
-    num_liked = len(frame)
-    if "time" in frame:
-        frame = frame.sort_values("time", kind="stable")
-    frame = frame.drop_duplicates(["user", "item"]).sort_index()
-    counts = {"low_ratings": num_rows - num_liked, "duplicates": num_liked - len(frame)}
-    return frame.reset_index(drop=True), counts
-
-
-def _read_delimited(path, opener, separator, columns):
-    with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
-        try:
-            # Strings first: a wrong number is then found with its line, "007" stays "007" and
-            # a user called "NA" stays a user.
-            with warnings.catch_warnings(category=pd.errors.ParserWarning, action="error"):
-                frame = pd.read_csv(
-                    file,
-                    sep=separator,
-                    dtype=str,
-                    keep_default_na=False,
-                    skip_blank_lines=False,
-                    index_col=False,
-                )
-        except pd.errors.EmptyDataError:
-            raise DataError(path, "the file is empty: expected a header and rows") from None
-        except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
-            raise DataError(path, f"expected as many fields as the header has ({error})") from None
-    _check_columns(path, columns, list(frame.columns), line=1)
-    frame = frame[~(frame.isna() | (frame == "")).all(axis=1)]
-    return _checked(path, frame, columns, first_line=2)
-
-
-def _read_parquet(path, columns):
-    # The schema first: a missing column should not cost the reading of the others.
-    _check_columns(path, columns, pq.read_schema(path).names)
-    frame = pd.read_parquet(path, columns=list(dict.fromkeys(columns.values())))
-    return _checked(path, frame, columns, first_line=1, unit="row")
-
-
-def _read_lists(path, opener, columns):
-    for name in ("time", "rating"):
-        if name in columns:
-            raise DataError(path, f"a .txt of lists has no {name} column; leave {name} out")
-    with opener(path, "rt", encoding="utf-8-sig") as file:
-        lines = pc.utf8_trim_whitespace(pa.array(file.read().splitlines(), pa.string()))
-    tokens = pc.utf8_split_whitespace(lines.filter(pc.not_equal(lines, "")))
-    items = pc.list_slice(tokens, 1)
-    users = pc.take(pc.list_element(tokens, 0), pc.list_parent_indices(items))
-    return pd.DataFrame({"user": users.to_pandas(), "item": pc.list_flatten(items).to_pandas()})
-
-
-def _check_columns(path, columns, found, line=None):
-    for name, column in columns.items():
-        if column not in found:
-            raise DataError(
-                path,
-                f"no column {column!r} for the {name}; the file has: {', '.join(found)}. "
-                f"Say which it is with the option `{name}`",
-                line=line,
-            )
-
-
-def _checked(path, frame, columns, first_line, unit="line"):
-    """The wanted columns under their common names: ids as strings, the others as numbers."""
-
-    def refuse(bad, expected):
-        row = bad.to_numpy().argmax()
-        place, found = source.index[row] + first_line, source.iloc[row]
-        problem = f"expected {expected} in column {column!r}, found {found!r}"
-        if unit == "line":
-            raise DataError(path, problem + fix, line=place)
-        raise DataError(path, f"{problem} in row {place}{fix}")
-
-    checked = {}
-    for name, column in columns.items():
-        source, fix = frame[column], ""
-        if name in ("user", "item"):
-            checked[name] = source.astype("str")
-            bad = source.isna() | (checked[name] == "")
-            expected = f"an id of the {name}"
-            # As a string 1.0 would be another id than 1.
-            if not bad.any() and _are_floats(source):
-                bad, expected = source.notna(), f"{expected}, a string or an integer,"
-                fix = ". A missing id makes floats of pandas's integers: .astype('Int64')"
-        else:
-            checked[name] = _times(source) if name == "time" else _numbers(source)
-            bad = source.isna() | ~(checked[name].astype("float64").abs() < float("inf"))
-            expected = "a finite number" + (" or an ISO 8601 date" if name == "time" else "")
-        if bad.any():
-            refuse(bad, expected)
-    return pd.DataFrame(checked).reset_index(drop=True)
-
-
-def _are_floats(ids):
-    """Whether all ids are floats, or texts such as 1.0 and 23.0."""
-    is_float = re.compile(r"-?[0-9]+\.0").fullmatch
-    # It ends at the first that is none, which is mostly the first of all.
-    return pd.api.types.is_float_dtype(ids) or all(is_float(str(x)) for x in ids)
-
-
-def _numbers(source):
-    return pd.to_numeric(source, errors="coerce")
-
-
-def _times(source):
-    times = _numbers(source)
-    if times.notna().all():
-        return times
-    dates = pd.to_datetime(source, errors="coerce", format="ISO8601", utc=True)
-    seconds = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
-    # Where neither fits every row, the one that fits more says which row is wrong.
-    return times if times.count() >= seconds.count() else seconds
+        rows = rows[rows["rating"] >= min_rating]
+    num_liked = len(rows)
+    if "time" in rows:
+        rows = rows.sort_values("time", kind="stable")
+    kept = rows.drop_duplicates(["user", "item"]).index.sort_values()
+    counts = {"low_ratings": len(frame) - num_liked, "duplicates": num_liked - len(kept)}
+    return frame.iloc[kept].reset_index(drop=True), counts

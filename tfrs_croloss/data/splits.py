@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from tfrs_croloss.data.frames import checked_frame
+
 # Fewer than this and a user keeps all for training: one to learn from is too few to validate on.
 MIN_TRAIN_FOR_VALIDATION = 3
 # Of a user who is held out: one to ask with and one to find.
@@ -34,7 +36,8 @@ def split_interactions(
     """Splits each user's interactions into train, validation and test.
 
     Args:
-        frame: Interactions, as `read_interactions` gives them.
+        frame: Interactions, as `read_interactions` gives them, or a frame of one's own with the
+            columns `user` and `item`, and maybe `time`. Its index does not matter.
         by: `"time"`, each user's last interactions are the test and those before them the
             validation (ties, and frames without times, in the order of the file); `"random"`; or
             `"last"`, leave-last-out: the last one is the test, the one before it the validation.
@@ -48,6 +51,7 @@ def split_interactions(
         A `Split`.
 
     Raises:
+        DataError: If the frame lacks a column, or a row holds what the readers would refuse.
         ValueError: If `by` is unknown or the shares do not leave a training set.
 
     Example:
@@ -64,8 +68,8 @@ def _split(frame, by, test, validation, seed, added_in_rounding):
     if by not in ("time", "random", "last"):
         raise ValueError(f"`by` must be 'time', 'random' or 'last'. Received: {by!r}")
     _check_shares(test, validation)
-    frame = frame.reset_index(drop=True)
-    from_end, num_rows = _places_from_end(frame, by, seed)
+    rows, frame = checked_frame(frame), frame.reset_index(drop=True)
+    from_end, num_rows = _places_from_end(rows, by, seed)
     if by == "last":
         num_test, num_validation = (np.full_like(num_rows, bool(s)) for s in (test, validation))
     else:
@@ -114,6 +118,7 @@ def split_users(
         A `Split`. Of the users with at least two interactions one at least is trained on.
 
     Raises:
+        DataError: If the frame lacks a column, or a row holds what the readers would refuse.
         ValueError: If the shares do not leave a training set, or `history` not both parts.
 
     Example:
@@ -129,14 +134,14 @@ def split_users(
     _check_shares(test, validation)
     if not 0 < history < 1:
         raise ValueError(f"`history` must be a share between 0 and 1. Received: history={history}")
-    frame = frame.reset_index(drop=True)
-    user = pd.factorize(frame["user"])[0]
+    rows, frame = checked_frame(frame), frame.reset_index(drop=True)
+    user = pd.factorize(rows["user"])[0]
     can_be_held_out = np.flatnonzero(np.bincount(user) >= MIN_HELD_OUT)
     order = np.random.default_rng(seed).permutation(can_be_held_out)
     num_test, num_validation = (int(len(order) * share + 0.5) for share in (test, validation))
     held_out = order[: max(len(order) - 1, 0)][: num_test + num_validation]
     is_held_out, is_test = np.isin(user, held_out), np.isin(user, held_out[:num_test])
-    from_end, num_rows = _places_from_end(frame, "time", seed)
+    from_end, num_rows = _places_from_end(rows, "time", seed)
     num_history = np.clip(np.floor(num_rows * history), 1, num_rows - 1)
     is_history = is_held_out & (num_rows - 1 - from_end < num_history)
     is_target = is_held_out & ~is_history
@@ -163,6 +168,7 @@ def hold_out(frame: pd.DataFrame, by: str = "random", validation: float = 0.1, s
         The two frames.
 
     Raises:
+        DataError: If the frame lacks a column, or a row holds what the readers would refuse.
         ValueError: If `by` is unknown or the share leaves no training set.
 
     Example:
@@ -184,18 +190,18 @@ def _check_shares(test, validation):
         )
 
 
-def _places_from_end(frame, by, seed):
+def _places_from_end(rows, by, seed):
     """For each row its place from the end of its user's sequence, and the sequence's length."""
-    user = pd.factorize(frame["user"])[0]
+    user = pd.factorize(rows["user"])[0]
     if by == "random":
-        within_user = np.random.default_rng(seed).permutation(len(frame))
-    elif "time" in frame:
-        within_user = frame["time"].to_numpy()
+        within_user = np.random.default_rng(seed).permutation(len(rows))
+    elif "time" in rows:
+        within_user = rows["time"].to_numpy()
     else:
-        within_user = np.arange(len(frame))
+        within_user = np.arange(len(rows))
     order = np.lexsort((within_user, user))  # stable: ties stay in the order of the file
     num_rows = np.bincount(user)
     ends = np.cumsum(num_rows)
-    from_end = np.empty(len(frame), int)
-    from_end[order] = ends[user[order]] - 1 - np.arange(len(frame))
+    from_end = np.empty(len(rows), int)
+    from_end[order] = ends[user[order]] - 1 - np.arange(len(rows))
     return from_end, num_rows[user]

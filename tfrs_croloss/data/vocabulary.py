@@ -20,7 +20,7 @@ class Vocabulary:
         padding: What stands for no id where lists of ids are padded: -1 or "".
 
     Raises:
-        ValueError: If an id comes twice, or is the padding.
+        ValueError: If an id comes twice, or is the padding; or if the ids are floats or booleans.
 
     Example:
     >>> import pandas as pd
@@ -28,8 +28,8 @@ class Vocabulary:
     >>> movies = Vocabulary.of(pd.Series([31, 1029, 31]))
     >>> movies.encode(["1029", 31, "x"])
     array([ 1,  0, -1])
-    >>> movies.decode([1, 0])
-    array([1029,   31])
+    >>> movies.decode([1, 0, -1])
+    array([1029,   31,   -1])
     """
 
     def __init__(self, ids: Any) -> None:
@@ -41,10 +41,13 @@ class Vocabulary:
             )
         numbers = pd.to_numeric(self._index, errors="coerce")
         is_integer = numbers.dtype.kind == "i" and (numbers.astype("str") == self._index).all()
-        self.ids = (numbers if is_integer else self._index.astype(object)).to_numpy()
+        ids = (numbers if is_integer else self._index.astype(object)).to_numpy()
         self.padding = -1 if is_integer else ""
         if str(self.padding) in self._index:
             raise ValueError(f"`ids` must not hold {self.padding!r}: it pads lists of ids")
+        # The last of all, it is what position -1 finds.
+        self._ids_and_padding = np.append(ids, np.array(self.padding, ids.dtype))
+        self.ids = self._ids_and_padding[:-1]
 
     @classmethod
     def of(cls, values):
@@ -55,13 +58,42 @@ class Vocabulary:
         return len(self.ids)
 
     def encode(self, values):
-        """Positions of ids, -1 for unknown ones, as int64."""
+        """Positions of ids, as int64; an id that is not among `ids` has the position -1.
+
+        Raises:
+            ValueError: If the values are floats or booleans.
+        """
         return self._index.get_indexer(_as_strings(values)).astype(np.int64)
 
     def decode(self, positions):
-        """Ids at positions, in an array of the same shape."""
-        return self.ids[np.asarray(positions)]
+        """Ids at positions, in an array of the same shape; at -1 the padding.
+
+        So what `Index.search` fills up with, and what `encode` gives unknown ids, is no id here
+        either, as in the answers of an export.
+
+        Raises:
+            ValueError: If a position is neither -1 nor one of the ids'.
+        """
+        positions = np.asarray(positions)
+        if not positions.size:
+            return self.ids[:0].reshape(positions.shape)
+        if positions.dtype.kind not in "iu":
+            raise ValueError(f"`positions` must be integers. Received: {positions.dtype}")
+        wrong = (positions < -1) | (positions >= len(self))
+        if wrong.any():
+            raise ValueError(
+                f"`positions` must be from 0 to {len(self) - 1}, or -1 for the padding. Received: "
+                f"{positions[wrong].flat[0]}"
+            )
+        return self._ids_and_padding[positions]
 
 
 def _as_strings(values):
-    return pd.Series(values).astype("str")
+    series = pd.Series(values)
+    if len(series) and series.dtype.kind in "fb":
+        raise ValueError(
+            f"ids must be strings or integers. Received: {series.dtype}, e.g. {series.iloc[0]}. A "
+            "missing id makes floats of integers: keep them integers where they are read, in "
+            "pandas with .astype('Int64')"
+        )
+    return series.astype("str")
