@@ -110,7 +110,7 @@ def test_candidate_errors():
     for bad in (np.nan, np.inf, -np.inf, 1e300):
         candidates = np.ones((5, 2))
         candidates[3, 1] = bad
-        with pytest.raises(ValueError, match=r"`candidates` .* in 1 of 5 rows, first in row 3"):
+        with pytest.raises(ValueError, match=r"`candidates` .* in 1 of 5 rows: 3"):
             ExactIndex(candidates)
 
 
@@ -125,7 +125,7 @@ def test_search_errors():
         index.search(np.ones((1, 3)), 1)
     queries = np.ones((6, 2))
     queries[[2, 4], 0] = np.nan
-    with pytest.raises(ValueError, match=r"`queries` .* in 2 of 6 rows, first in row 2"):
+    with pytest.raises(ValueError, match=r"`queries` .* in 2 of 6 rows: 2, 4\."):
         index.search(queries, 1)
     with pytest.raises(ValueError, match=r"`exclude` .* shape \(1, 4\)\. Received: .*\(1, 5\)"):
         index.search(np.ones((1, 2)), 1, scipy.sparse.csr_array((1, 5)))
