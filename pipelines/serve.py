@@ -91,8 +91,9 @@ def serve(
         ssl_keyfile=tls_key,
     )
     server.config.host = host
-    # Sent again by the server when it has finished.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # The server sends itself again what made it finish, when it has.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     server.run()
 
 
