@@ -125,7 +125,7 @@ def test_errors(case):
     ):
         evaluate(index, queries, targets, exclude.toarray())
     for bad in (np.nan, np.inf):
-        spoilt = queries.copy()
+        spoilt = queries.astype(float)
         spoilt[[3, 9]] = bad
         with pytest.raises(
             ValueError, match=r"`queries` must be finite .* in 2 of 17 rows: 3, 9\."
