@@ -1,6 +1,9 @@
 """Serving an exported model over HTTP, with TensorFlow and KServe: `make serve`."""
 
+import ipaddress
 import logging
+import signal
+import ssl
 import sys
 
 import jsonargparse
@@ -9,35 +12,51 @@ import jsonargparse
 def serve(
     model: str,
     name: str = "model",
+    host: str = "127.0.0.1",
     port: int = 8501,
+    api_key_file: str | None = None,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
     poll_seconds: float = 1.0,
     max_body_bytes: int = 1_000_000,
     max_rows: int = 1_000,
 ):
-    """Serves an exported model over HTTP, as TensorFlow Serving's REST API would.
+    """Serves an exported model over HTTP, as TensorFlow Serving's REST API and KServe's V2 would.
 
-    It takes POST /v1/models/<name>:predict, and has GET /v1/models/<name> and /v2/health/ready
-    (ready?), /v2/models/<name> (inputs and outputs), / (alive?) and /metrics (Prometheus). SIGTERM
-    lets it finish what it has begun, for half a minute at most.
+    It takes POST /v1/models/<name>:predict and /v2/models/<name>/infer, and has GET
+    /v1/models/<name> and /v2/health/ready (ready?), /v1/models/<name>/metadata and
+    /v2/models/<name> (inputs and outputs), / (alive?) and /metrics (Prometheus). SIGTERM lets it
+    finish what it has begun, for half a minute at most.
 
     Args:
         model: Folder of the model's versions, of which it serves the largest: also one that comes
             later.
         name: Name of the model in the address.
-        port: Port, on all interfaces.
+        host: Address to listen on: of this machine alone by default, 0.0.0.0 for all.
+        port: Port.
+        api_key_file: File of keys, a line each. A request must then have one of them, as
+            `Authorization: Bearer <key>`; / and /v2/health need none. The file is read again when
+            it changes.
+        tls_cert: Certificate chain in a PEM file, for HTTPS. Read again when it changes.
+        tls_key: Its private key in a PEM file, without a password.
         poll_seconds: How often to look for another version.
-        max_body_bytes: The most bytes a request's body may have.
+        max_body_bytes: The most bytes a request's body may have, as sent and unpacked from gzip.
         max_rows: The most users, or histories or embeddings, a request may have.
     """
-    import kserve
+    _check_tls(tls_cert, tls_key)
+    from kserve import ModelRepository
     from kserve.errors import InvalidInput, ModelNotFound
-    from kserve.logging import configure_logging
+    from kserve.logging import configure_logging, logger
     from kserve.model_server import app
-    from kserve.utils.utils import cpu_count
+    from kserve.protocol.dataplane import DataPlane
+    from kserve.protocol.model_repository_extension import ModelRepositoryExtension
+    from kserve.protocol.rest.server import RESTServer
     from starlette.exceptions import HTTPException
 
     from pipelines.service.gate import Gate, say
+    from pipelines.service.keys import Keys
     from pipelines.service.model import Recommender
+    from pipelines.service.routes import routes
     from pipelines.service.versions import Versions
 
     configure_logging()
@@ -49,13 +68,61 @@ def serve(
             not (record.exc_info and isinstance(record.exc_info[1], InvalidInput | ModelNotFound))
         )
     )
+    keys = None if api_key_file is None else Keys(api_key_file)
+    if keys is None and not _is_loopback(host):
+        logger.warning("whoever reaches %s:%d may ask: there is no --api_key_file", host, port)
     versions = Versions(model)
     versions.watch(poll_seconds)
-    app.add_middleware(Gate, max_body_bytes=max_body_bytes)
+    recommender = Recommender(name, versions, max_rows)
+    logger.info("answers in %d threads", recommender.num_threads)
+    models = ModelRepository()
+    models.update(recommender)
+    app.add_middleware(Gate, max_body_bytes=max_body_bytes, keys=keys)
     app.add_exception_handler(HTTPException, say)
-    # As many requests at once as there are CPUs: more would want more memory.
-    server = kserve.ModelServer(http_port=port, enable_grpc=False, max_asyncio_workers=cpu_count())
-    server.start([Recommender(name, versions, max_rows)])
+    # Before those of KServe, so that these answer.
+    app.include_router(routes(recommender))
+    # KServe's `ModelServer` would listen on all interfaces, and has gRPC, which no gate keeps.
+    server = RESTServer(
+        "kserve.model_server:app",
+        DataPlane(model_registry=models),
+        ModelRepositoryExtension(model_registry=models),
+        http_port=port,
+        ssl_certfile=tls_cert,
+        ssl_keyfile=tls_key,
+    )
+    server.config.host = host
+    # The server sends itself again what made it finish, when it has.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    server.run()
+
+
+def _check_tls(cert, key):
+    """Raises a ValueError unless both files are there and fit, or none is wanted."""
+    if (cert is None) != (key is None):
+        raise ValueError("--tls_cert and --tls_key belong together: expected both, or none")
+    if cert is None:
+        return
+    for option, path in (("--tls_cert", cert), ("--tls_key", key)):
+        try:
+            open(path, "rb").close()
+        except OSError as error:
+            raise ValueError(f"{option} {path}: {error.strerror}") from None
+    try:
+        # Without a password it would ask for one.
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key, password="")
+    except ssl.SSLError as error:
+        raise ValueError(
+            f"--tls_cert {cert}, --tls_key {key}: expected a certificate and its private key in "
+            f"PEM, without a password. Received: {error}"
+        ) from None
+
+
+def _is_loopback(host):
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def main(args=None):

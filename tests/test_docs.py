@@ -111,13 +111,21 @@ def check_pip(arguments, monkeypatch):
 
 
 def check_curl(arguments, monkeypatch):
-    address, flag, body = arguments
-    assert address.startswith("localhost:8501/v1/models/")
-    assert address.endswith(":predict")
+    address, *header, flag, body = arguments
+    assert header in ([], ["-H", "Authorization: Bearer $(cat keys)"])
     assert flag == "-d"
     inputs = json.loads(body)["inputs"]
+    if address.endswith("/infer"):
+        assert address == "localhost:8501/v2/models/model/infer"
+        inputs = {tensor["name"]: tensor["data"] for tensor in inputs}
+    else:
+        assert re.fullmatch(r"(https://)?localhost:8501/v1/models/\w+:predict", address)
     assert "user_ids" in inputs
     assert inputs.keys() <= {"user_ids", "k", "exclude"}
+
+
+def check_openssl(arguments, monkeypatch):
+    assert arguments == ["rand", "-hex", "32", ">", "keys"]
 
 
 def check_docker(arguments, monkeypatch):
@@ -138,6 +146,7 @@ CHECKS = {
     "pre-commit": check_pre_commit,
     "pip": check_pip,
     "curl": check_curl,
+    "openssl": check_openssl,
     "docker": check_docker,
 }
 

@@ -1,16 +1,34 @@
 """An exported model as KServe serves it."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import kserve
-import numpy as np
-from kserve.utils.numpy_codec import from_np_dtype
+from kserve.utils.utils import cpu_count
+from starlette.exceptions import HTTPException
 
-from pipelines.service.payload import answer
+from pipelines.service import payload, v2
+
+
+class Asked(NamedTuple):
+    """A request.
+
+    Attributes:
+        body: Its bytes.
+        is_v2: Whether it is of the V2 protocol, or else of TensorFlow Serving's REST API.
+        version: The version that it wants, or None for that which serves.
+        json_length: How many bytes are JSON, or None for all.
+    """
+
+    body: bytes
+    is_v2: bool
+    version: int | None = None
+    json_length: int | None = None
 
 
 class Recommender(kserve.Model):
-    """Answers `POST /v1/models/<name>:predict`.
+    """Answers requests with the newest version of a model.
 
     Args:
         name: In the address of the requests.
@@ -22,22 +40,47 @@ class Recommender(kserve.Model):
         super().__init__(name, return_response_headers=True)
         self._versions = versions
         self._max_rows = max_rows
+        # As many requests at once as there are CPUs: more would want more memory. In threads,
+        # since TensorFlow would hold up all other requests.
+        self.num_threads = cpu_count()
+        self._threads = ThreadPoolExecutor(self.num_threads)
         self.ready = True
 
-    def validate(self, payload):
-        return payload  # `answer` does
+    def version(self, number=None):
+        """The `Version` that serves.
 
-    async def predict(self, payload, headers=None, response_headers=None):
-        response_headers["content-type"] = "application/json"
-        # In a thread: TensorFlow would hold up all other requests.
-        signatures = self._versions.signatures
-        return await asyncio.to_thread(answer, payload, signatures, self._max_rows)
+        Args:
+            number: The version that is wanted, or None for any.
+
+        Raises:
+            HTTPException: If another one serves.
+        """
+        version = self._versions.serving
+        if number not in (None, version.number):
+            raise HTTPException(
+                404, f"version {number} of {self.name} is not served: {version.number} is"
+            )
+        return version
+
+    def validate(self, payload):
+        return payload  # what answers does
+
+    async def predict(self, asked, headers=None, response_headers=None):
+        """The bytes of the answer to an `Asked`, and how many are JSON."""
+        version = self.version(asked.version)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._answer, asked, version)
+
+    def _answer(self, asked, version):
+        if asked.is_v2:
+            return v2.answer(asked.body, self.name, version, self._max_rows, asked.json_length)
+        return payload.answer(asked.body, version.signatures, self._max_rows), None
 
     def get_input_types(self):
-        return _types(self._versions.signatures["serving_default"].inputs)
+        return _types(self.version().signatures["serving_default"].inputs)
 
     def get_output_types(self):
-        return _types(self._versions.signatures["serving_default"].outputs)
+        return _types(self.version().signatures["serving_default"].outputs)
 
 
 def _types(specs):
@@ -45,7 +88,7 @@ def _types(specs):
     return [
         {
             "name": name,
-            "datatype": from_np_dtype(np.dtype(spec.dtype.as_numpy_dtype)),
+            "datatype": v2.datatype(spec.dtype.as_numpy_dtype),
             "shape": [-1 if size is None else size for size in spec.shape],
         }
         for name, spec in specs.items()

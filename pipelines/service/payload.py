@@ -41,7 +41,7 @@ def answer(body, signatures, max_rows):
     """The JSON that answers a request.
 
     Args:
-        body: The request, as bytes or read already.
+        body: The request, as bytes.
         signatures: The `Signature`s by name.
         max_rows: The most users, or histories or embeddings, that it may have.
 
@@ -49,25 +49,10 @@ def answer(body, signatures, max_rows):
         InvalidInput: If the request makes no sense.
     """
     request = _read(body)
-    name = request.get("signature_name", "serving_default")
-    if not isinstance(name, str) or name not in signatures:
-        raise InvalidInput(
-            f"`signature_name` must be one of {', '.join(sorted(signatures))}. Received: "
-            f"{name!r:.100}"
-        )
-    signature = signatures[name]
+    signature = signature_of(request, signatures)
     columns = "inputs" in request
     given = _columns(request["inputs"], signature) if columns else _rows(request, signature)
-    _check_names(given, signature)
-    inputs = {x: _array(x, given[x], signature.inputs[x], max_rows) for x in given}
-    _check_size(inputs, signature)
-    try:
-        found = signature(inputs)
-    except tf.errors.InvalidArgumentError as error:
-        # The reason stands between where in the graph it was and which node that is.
-        reason = error.message.partition("\n\t [[")[0].rpartition("\n")[2]
-        raise InvalidInput(reason) from None
-    found = {x: _readable(value) for x, value in found.items()}
+    found = {x: _readable(value) for x, value in computed(given, signature, max_rows).items()}
     if columns:
         content = {"outputs": found if len(found) > 1 else next(iter(found.values()))}
     elif len(found) > 1:
@@ -78,12 +63,41 @@ def answer(body, signatures, max_rows):
     return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
+def signature_of(request, signatures):
+    """The signature that a dict names in `signature_name`."""
+    name = request.get("signature_name", "serving_default")
+    if not isinstance(name, str) or name not in signatures:
+        raise InvalidInput(
+            f"`signature_name` must be one of {', '.join(sorted(signatures))}. Received: "
+            f"{name!r:.100}"
+        )
+    return signatures[name]
+
+
+def computed(given, signature, max_rows):
+    """The arrays of the answer by name.
+
+    Args:
+        given: The inputs as JSON has them, by name.
+        signature: A `Signature`.
+        max_rows: As `answer` has it.
+    """
+    _check_names(given, signature)
+    inputs = {x: _array(x, given[x], signature.inputs[x], max_rows) for x in given}
+    _check_size(inputs, signature)
+    try:
+        return signature(inputs)
+    except tf.errors.InvalidArgumentError as error:
+        # The reason stands between where in the graph it was and which node that is.
+        reason = error.message.partition("\n\t [[")[0].rpartition("\n")[2]
+        raise InvalidInput(reason) from None
+
+
 def _read(body):
-    if isinstance(body, bytes):
-        try:
-            body = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise InvalidInput(f"expected JSON: {error}") from None
+    try:
+        body = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"expected JSON: {error}") from None
     if not isinstance(body, dict):
         raise InvalidInput(f"expected a JSON object. Received: {_shown(body)}")
     unknown = body.keys() - KEYS
@@ -151,6 +165,9 @@ def _array(name, value, spec, max_rows):
         raise InvalidInput(f"`{name}` must be {shape} {what}. Received: {_shown(value)}")
     # Not isinstance: a boolean is no integer here.
     wrong = {type(cell) for row in rows for cell in row} - types
+    if wrong == {float} and any(abs(x) >= 2**63 for row in rows for x in row):
+        # What is read of an integer that is too large.
+        raise InvalidInput(f"`{name}` must fit {spec.dtype.name}. Received a larger one")
     if wrong:
         names = " and ".join(sorted(JSON_NAMES[kind] for kind in wrong))
         raise InvalidInput(f"`{name}` must hold {what} alone. Received: {names}")

@@ -2,8 +2,10 @@
 
 import gc
 import threading
+from typing import NamedTuple
 
 import tensorflow as tf
+from google.protobuf import json_format
 from kserve.logging import logger
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
@@ -13,6 +15,20 @@ from pipelines.service.signature import Signature
 
 # As in TensorFlow Serving.
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
+
+
+class Version(NamedTuple):
+    """A version that is loaded.
+
+    Attributes:
+        number: The version.
+        signatures: A `Signature` by the name of each.
+        definitions: What TensorFlow Serving says of the signatures, as it says it in JSON.
+    """
+
+    number: int
+    signatures: dict
+    definitions: dict
 
 
 class Versions:
@@ -29,17 +45,17 @@ class Versions:
         ValueError: If none loads.
 
     Attributes:
-        signatures: Those of the version that serves, by name. Replaced as a whole: hold on to what
-            you read for as long as a request lasts.
+        serving: The `Version` that serves. Replaced as a whole: hold on to what you read for as
+            long as a request lasts.
     """
 
     def __init__(self, path):
         self._path = path
-        self._serving = None
+        self._loaded = None
         self._failed = {}
-        self.signatures = None
+        self.serving = None
         self.refresh()
-        if self.signatures is None:
+        if self.serving is None:
             raise ValueError(
                 f"{path}: expected a folder with a version that loads, as {path}/1/saved_model.pb. "
                 "Write one with `python -m pipelines export`"
@@ -49,24 +65,24 @@ class Versions:
         """Takes the largest version that loads, and says which did not."""
         for number, folder in sorted(versions(self._path).items(), reverse=True):
             state = _state(folder)
-            if (number, state) == self._serving:
+            if (number, state) == self._loaded:
                 return
             # What failed is tried again when its files have changed: it was still being copied.
             if self._failed.get(number) != state:
                 try:
-                    self.signatures = _load(folder)
+                    self.serving = Version(number, *_load(folder))
                 # Whatever is wrong with a new version, the old one goes on.
                 except Exception as error:
                     self._failed[number] = state
                     logger.error("version %d does not load: %s", number, error)
                 else:
-                    self._serving = number, state
+                    self._loaded = number, state
                     logger.info("version %d serves", number)
                     # The old one is full of cycles, and would lie about for several versions.
                     gc.collect()
                     return
             # Damaged where it lies, it goes on from memory: no one asked for an older one.
-            if self._serving and self._serving[0] == number:
+            if self.serving and self.serving.number == number:
                 return
 
     def watch(self, seconds):
@@ -90,7 +106,7 @@ def _state(folder):
 
 
 def _load(folder):
-    """The signatures of a SavedModel by name, warm."""
+    """The signatures of a SavedModel by name, warm, and their definitions."""
     model = load(folder)
     content = (folder / "saved_model.pb").read_bytes()
     # The loader drops the defaults of the inputs; the file has them.
@@ -105,4 +121,17 @@ def _load(folder):
             request = log.predict_log.request
             inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
             signatures[request.model_spec.signature_name](inputs)
-    return signatures
+    return signatures, _definitions(graph)
+
+
+def _definitions(graph):
+    found = {}
+    for name, definition in graph.signature_def.items():
+        shown = type(definition)()
+        shown.CopyFrom(definition)
+        # Values, which TensorFlow Serving's clients know nothing of.
+        shown.ClearField("defaults")
+        found[name] = json_format.MessageToDict(
+            shown, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+    return {"signature_def": found}

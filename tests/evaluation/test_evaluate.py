@@ -120,6 +120,17 @@ def test_errors(case):
         evaluate(index, queries, targets.toarray())
     with pytest.raises(ValueError, match=r"`queries` must have the candidates' embedding"):
         evaluate(index, queries[:, :2], targets)
+    with pytest.raises(
+        TypeError, match=r"`exclude` must be a scipy\.sparse .* \(17, 12\).* ndarray"
+    ):
+        evaluate(index, queries, targets, exclude.toarray())
+    for bad in (np.nan, np.inf):
+        spoilt = queries.astype(float)
+        spoilt[[3, 9]] = bad
+        with pytest.raises(
+            ValueError, match=r"`queries` must be finite .* in 2 of 17 rows: 3, 9\."
+        ):
+            evaluate(index, spoilt, targets)
     short = num_targets.copy()
     short[6] = targets[[6]].nnz - 1
     with pytest.raises(ValueError, match=rf"at least the stored .*: {short[6]} for user 6"):

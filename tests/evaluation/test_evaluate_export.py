@@ -213,8 +213,31 @@ def test_bad_arguments(data, tmp_path):
         evaluate_export(tmp_path, data, top_n=0)
     with pytest.raises(TypeError, match=r"`exclude` must be a scipy\.sparse"):
         evaluate_export(tmp_path, data, exclude=[[1]])
-    with pytest.raises(ValueError, match=r"`exclude` must have one row a query"):
-        evaluate_export(tmp_path, data, exclude=scipy.sparse.csr_array((1, 1)))
+    users, items = data.train.shape
+    for name in ("exclude", "targets"):
+        for shape in ((1, 1), (items, users), (users - 1, items), (users, items + 1)):
+            other = {name: scipy.sparse.csr_array(np.ones(shape))}
+            message = (
+                rf"`{name}` .*\({users}, {items}\)\. Received: shape \({shape[0]}, {shape[1]}\)"
+            )
+            with pytest.raises(ValueError, match=message):
+                evaluate_export(tmp_path, data, **other)
+        with pytest.raises(TypeError, match=rf"`{name}` must be a scipy\.sparse matrix of shape"):
+            evaluate_export(tmp_path, data, **{name: data.train.toarray()})
+    pair = data.test.matrix[:3], data.test.counts[:3]
+    with pytest.raises(ValueError, match=r"`targets` must have one row a query"):
+        evaluate_export(tmp_path, data, pair)
+
+
+def test_an_export_whose_scores_are_nan(data, tmp_path):
+    """One that was made before these were refused, or not by this library."""
+    folder = export_model(model_of(data), data, tmp_path)
+    model = tf.saved_model.load(str(folder))
+    model.search.candidates.assign(tf.fill(model.search.candidates.shape, np.nan))
+    spoilt = tmp_path / "spoilt"
+    tf.saved_model.save(model, str(spoilt), signatures=dict(model.signatures))
+    with pytest.raises(ValueError, match=r"`path` must be .* finite .*spoilt has scores of NaN"):
+        evaluate_export(spoilt, data)
 
 
 def test_an_export_of_other_data(data, tmp_path):

@@ -78,3 +78,11 @@ def test_errors():
         recall(hits, [1, 0], 2)
     with pytest.raises(ValueError, match=r"shape \(2,\)\. Received: shape \(3,\)"):
         ndcg(hits, [1, 1, 1], 2)
+
+
+@pytest.mark.parametrize("position", [-2, -5, 4, 5, 100])
+def test_coverage_of_positions_that_there_are_not(position):
+    """From the end of an array, or behind it, they would be other items, or none."""
+    with pytest.raises(ValueError, match=r"`positions` must be below the number of items \(4\)"):
+        coverage(np.array([[0, position]]), num_items=4, n=2)
+    assert coverage(np.array([[0, position]]), num_items=4, n=1) == 0.25

@@ -2,6 +2,7 @@ import threading
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from tfrs_croloss.index import Catalogue, ExactIndex, ScaNNIndex
 
@@ -142,3 +143,100 @@ def test_searches_see_one_state_or_the_other_while_it_changes():
     for thread in threads:
         thread.join()
     assert not mixed
+
+
+@pytest.mark.parametrize(
+    ("ids", "own"),
+    [
+        ([np.int64(7), np.int64(9)], [7, 9]),
+        ([np.int32(7), 9], [7, 9]),
+        ((np.uint8(7), np.uint64(9)), [7, 9]),
+        (np.array([7, 9], np.int16), [7, 9]),
+        (np.array([np.int64(7), 9], object), [7, 9]),
+        ([np.str_("7"), "9"], ["7", "9"]),
+        (np.array(["7", "9"]), ["7", "9"]),
+        (np.array([np.str_("7"), "9"], object), ["7", "9"]),
+    ],
+)
+def test_ids_of_numpy_are_those_of_python(ids, own):
+    catalogue = Catalogue(ids, [[1.0], [2.0]])
+    assert catalogue.ids == own
+    assert {type(item) for item in catalogue.ids} == {type(own[0])}
+    for excluded in ([own[1]], [ids[1]], np.array([own[1]]), (own[1], None)):
+        assert catalogue.search([[1.0]], 2, exclude=[excluded])[0].tolist() == [[own[0], None]]
+    for allowed in ([ids[0]], np.array(own)[:1], {own[0]}):
+        assert catalogue.search([[1.0]], 2, allowed=allowed)[0].tolist() == [[own[0], None]]
+    catalogue.update([ids[0]], [[3.0]], remove=[ids[1]])
+    assert catalogue.search([[1.0]], 2)[0].tolist() == [[own[0], None]]
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [True, np.True_, 1.0, np.float64(2.0), float("nan"), None, b"a", np.bytes_(b"a"), ["a"], ()],
+)
+def test_ids_that_are_none(strange):
+    for ids in ([strange, strange], [strange], np.array([strange], object)):
+        with pytest.raises(ValueError, match="`ids` must be strings or ints"):
+            Catalogue(ids, np.ones((len(ids), 1)))
+    catalogue = Catalogue([1, 2], [[1.0], [2.0]])
+    with pytest.raises(ValueError, match="`remove` must be strings or ints"):
+        catalogue.update(remove=[strange])
+    for bad in (np.array([1.0, 2.0]), np.array([True, False]), "ab", 3):
+        with pytest.raises(ValueError, match="`ids` must be"):
+            Catalogue(bad, [[1.0], [2.0]])
+    assert catalogue.ids == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "exclude",
+    [
+        ["a"],  # its letters are no ids
+        [b"a"],
+        [1],
+        "a",
+        1,
+        scipy.sparse.csr_array([[1, 0]]),
+        [[True, False]],
+        np.array([[True, False]]),
+        np.array([[1.0, 0.0]]),
+        [[float("nan")]],
+        [[["a"]]],
+        np.zeros((1, 1, 2), int),
+    ],
+)
+@pytest.mark.parametrize("ids", [["a", "b"], [0, 1]])
+def test_exclusions_that_are_no_lists_of_ids(ids, exclude):
+    catalogue = Catalogue(ids, [[1.0], [2.0]])
+    with pytest.raises(ValueError, match="`exclude` must"):
+        catalogue.search([[1.0]], 2, exclude=exclude)
+
+
+@pytest.mark.parametrize("allowed", ["a", 1, [True], np.array([True, False]), [1.0], [["a"]]])
+def test_allowed_that_is_no_list_of_ids(allowed):
+    with pytest.raises(ValueError, match="`allowed` must"):
+        Catalogue([0, 1], [[1.0], [2.0]]).search([[1.0]], 2, allowed=allowed)
+
+
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_embeddings_that_cannot_be_searched_change_nothing(kind):
+    ids, embeddings = made(5)
+    catalogue = Catalogue(ids, embeddings, kind)
+    bad = made(8)[1]
+    bad[1:, 2] = [np.nan, np.inf, -np.inf, 1e300, np.nan, np.nan, np.nan]
+    names = [f"new {i}" for i in range(8)]
+    for change in (catalogue.update, catalogue.replace):
+        for given in (bad, lambda batch: bad[: len(batch)]):
+            with pytest.raises(ValueError, match=r"`embeddings`.* 7 of 8 rows: 1, 2, 3, 4, 5, …\."):
+                change(names, given)
+    with pytest.raises(ValueError, match=r"`embeddings` .*dimension \(4\)\. Received: .*\(1, 3\)"):
+        catalogue.update(["new"], np.ones((1, 3)))
+    with pytest.raises(
+        ValueError, match="`embeddings` must be an array of numbers, its rows of one"
+    ):
+        catalogue.update(["x", "y"], [[1.0, 2.0, 3.0, 4.0], [1.0]])
+    for none in (embeddings[:0], lambda batch: embeddings[:0]):
+        with pytest.raises(ValueError, match="`ids` must hold at least one id"):
+            catalogue.replace([], none)
+    assert catalogue.ids == ids
+    with pytest.raises(ValueError, match=r"`queries` must be finite .* 7 of 8 rows: 1, 2, 3"):
+        catalogue.search(bad, 1)

@@ -107,10 +107,13 @@ def test_candidate_errors():
     for empty in (np.ones((0, 4)), np.ones((4, 0))):
         with pytest.raises(ValueError, match=r"`candidates` must hold at least one row"):
             ExactIndex(empty)
+    for bad in ([[1.0, 2.0], [1.0]], [["a", "b"]], [[None, {}]], scipy.sparse.csr_array((2, 2))):
+        with pytest.raises(ValueError, match=r"`candidates` must be an array of numbers"):
+            ExactIndex(bad)
     for bad in (np.nan, np.inf, -np.inf, 1e300):
         candidates = np.ones((5, 2))
         candidates[3, 1] = bad
-        with pytest.raises(ValueError, match=r"`candidates` .* in 1 of 5 rows, first in row 3"):
+        with pytest.raises(ValueError, match=r"`candidates` .* in 1 of 5 rows: 3"):
             ExactIndex(candidates)
 
 
@@ -125,12 +128,20 @@ def test_search_errors():
         index.search(np.ones((1, 3)), 1)
     queries = np.ones((6, 2))
     queries[[2, 4], 0] = np.nan
-    with pytest.raises(ValueError, match=r"`queries` .* in 2 of 6 rows, first in row 2"):
+    with pytest.raises(ValueError, match=r"`queries` .* in 2 of 6 rows: 2, 4\."):
         index.search(queries, 1)
     with pytest.raises(ValueError, match=r"`exclude` .* shape \(1, 4\)\. Received: .*\(1, 5\)"):
         index.search(np.ones((1, 2)), 1, scipy.sparse.csr_array((1, 5)))
-    with pytest.raises(TypeError, match=r"`exclude` must be a scipy.sparse"):
-        index.search(np.ones((1, 2)), 1, np.ones((1, 4)))
+    for dense, received in (
+        (np.ones((1, 4)), r"ndarray of shape \(1, 4\)"),
+        (np.ones((3, 2)), r"ndarray of shape \(3, 2\)"),
+        ([[1, 1, 1, 1]], "list"),
+    ):
+        message = (
+            rf"`exclude` must be a scipy.sparse matrix of shape \(1, 4\).* Received: {received}"
+        )
+        with pytest.raises(TypeError, match=message):
+            index.search(np.ones((1, 2)), 1, dense)
     with pytest.raises(ValueError, match=r"`block_bytes` must be a positive integer"):
         ExactIndex(np.ones((4, 2)), block_bytes=0)
 

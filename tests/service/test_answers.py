@@ -155,7 +155,7 @@ def test_many_at_once_each_get_their_own(integers):
     found = [answer["predictions"][0]["item_ids"] for answer in answers]
     assert found == ids.tolist() * 20
     # Each that is being computed takes memory.
-    (threads,) = re.findall(r"asyncio worker threads as (\d+)", server.log())
+    (threads,) = re.findall(r"answers in (\d+) threads", server.log())
     assert int(threads) <= os.cpu_count()
 
 
@@ -185,8 +185,49 @@ def test_what_kserve_says_of_it(integers, strings):
     assert server.send("GET", "/v2/models") == (200, {"models": ["model"]})
     ready = {"name": "model", "ready": True}
     assert server.send("GET", "/v2/models/model/ready") == (200, ready)
+    assert server.send("GET", "/v2/models/model/versions/1/ready") == (200, ready)
+    assert server.send("GET", "/v2/models/model")[1]["versions"] == ["1"]
+    one = server.send("GET", "/v2/models/model/versions/1")
+    assert one == server.send("GET", "/v2/models/model")
     inputs = server.send("GET", "/v2/models/model")[1]["inputs"]
     assert {"name": "user_ids", "datatype": "BYTES", "shape": [-1]} in inputs
     assert {"name": "k", "datatype": "INT32", "shape": []} in inputs
     outputs = integers[0].send("GET", "/v2/models/model")[1]["outputs"]
     assert {"name": "item_ids", "datatype": "INT64", "shape": [-1, -1]} in outputs
+
+
+def test_a_version_by_its_number(integers):
+    server, data, model = integers
+    users = data.users.ids.tolist()
+    body = json.dumps({"inputs": users})
+    status, answer = server.send("POST", "/v1/models/model/versions/1:predict", body)
+    assert status == 200
+    check(answer["outputs"], *exact(data, model, users_of(data, model), data.train))
+    for path in ("/v1/models/model/versions/2:predict", "/v2/models/model/versions/2/infer"):
+        other = {"error": "version 2 of model is not served: 1 is"}
+        assert server.send("POST", path, body) == (404, other)
+    for path in ("/v1/models/model/versions/0/metadata", "/v2/models/model/versions/12/ready"):
+        assert server.send("GET", path)[0] == 404
+
+
+def test_what_tensorflow_serving_says_of_it(strings):
+    server, *_ = strings
+    for path in ("/v1/models/model/metadata", "/v1/models/model/versions/1/metadata"):
+        status, answer = server.send("GET", path)
+        assert status == 200
+        assert answer["model_spec"] == {"name": "model", "signature_name": "", "version": "1"}
+        signatures = answer["metadata"]["signature_def"]["signature_def"]
+        assert {"serving_default", "by_history", "by_embedding"} <= signatures.keys()
+        default = signatures["serving_default"]
+        assert default["method_name"] == "tensorflow/serving/predict"
+        dtypes = {name: info["dtype"] for name, info in default["inputs"].items()}
+        assert dtypes == {
+            "user_ids": "DT_STRING",
+            "history": "DT_STRING",
+            "exclude": "DT_STRING",
+            "k": "DT_INT32",
+        }
+        queries = signatures["by_embedding"]["inputs"]["queries"]["tensor_shape"]
+        assert queries["dim"] == [{"size": "-1", "name": ""}, {"size": str(DIM), "name": ""}]
+        assert not queries["unknown_rank"]
+        assert default["outputs"]["scores"]["dtype"] == "DT_FLOAT"

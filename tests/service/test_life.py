@@ -86,6 +86,13 @@ def test_sigterm_finishes_what_is_in_flight(made, tmp_path):
     assert all(answer == ids.tolist() for answer in answers)
 
 
+def test_control_c_ends_it_quietly(made, tmp_path):
+    with serving(made[0], tmp_path / "log") as server:
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(timeout=20) == 0
+        assert "Traceback" not in server.log()
+
+
 def test_without_a_model(tmp_path):
     server = start(tmp_path / "nothing", tmp_path / "log")
     assert server.process.wait(timeout=60) == 2

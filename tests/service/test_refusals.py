@@ -54,7 +54,11 @@ def embedding(value):
         ({"inputs": {"user_ids": [1.5, None]}}, "Received: a number with a fraction and null"),
         ({"inputs": {"user_ids": [{}]}}, "Received: an object"),
         ({"inputs": {"user_ids": [2**63]}}, "`user_ids` must fit int64"),
-        ({"inputs": {"user_ids": [10**30]}}, "must hold integers alone"),
+        ({"inputs": {"user_ids": [10**20]}}, "`user_ids` must fit int64. Received a larger one"),
+        ({"inputs": {"user_ids": [1, -(10**30)]}}, "`user_ids` must fit int64"),
+        ({"inputs": {"user_ids": [USER], "exclude": [[10**20]]}}, "`exclude` must fit int64"),
+        ({"inputs": {"user_ids": [USER], "k": 10**20}}, "`k` must fit int32"),
+        ({"inputs": {"user_ids": [10**20, "1"]}}, "must hold integers alone"),
         ({"inputs": {"user_ids": [USER], "k": -1}}, "`k` must be >= 0"),
         ({"inputs": {"user_ids": [USER], "k": 2**31}}, "`k` must fit int32"),
         ({"inputs": {"user_ids": [USER], "k": 10**9}}, "an answer may hold 1000000 items"),
@@ -66,7 +70,10 @@ def embedding(value):
         ({"inputs": {"user_ids": [USER], "exclude": [1]}}, "must be a list of lists of integers"),
         ({"inputs": {"user_ids": [USER], "exclude": [[1], 2]}}, "must be a list of lists"),
         ({"inputs": {"user_ids": [USER], "exclude": [["a"]]}}, "must hold integers alone"),
-        ({"inputs": {"user_ids": [USER] * 3, "exclude": [[1]] * 2}}, "Incompatible shapes"),
+        (
+            {"inputs": {"user_ids": [USER] * 3, "exclude": [[1]] * 2}},
+            "`exclude` must have one row for all",
+        ),
         ({"inputs": MANY}, "`user_ids` has more than 50 rows"),
         ({"instances": MANY}, "`user_ids` has more than 50 rows"),
         ({"instances": USER}, "`instances` must be a list"),
@@ -149,6 +156,8 @@ def test_what_is_not_there(server):
     status, answer = server.send("POST", "/v1/models/other:predict", '{"inputs": [1]}')
     assert status == 404
     assert "other" in answer["error"]
+    status, answer = server.send("POST", "/v2/models/other/infer", "{}")
+    assert (status, "other" in answer["error"]) == (404, True)
     assert server.send("PUT", PREDICT) == (405, {"error": "Method Not Allowed"})
     assert server.send("POST", "/v1/models/model", "{}")[0] == 405
 
@@ -159,10 +168,12 @@ def test_what_is_not_there(server):
         ("GET", "/nowhere"),
         ("GET", "/openapi.json"),
         ("POST", "/v1/models/model:explain"),
-        ("POST", "/v2/models/model/infer"),
-        ("GET", "/v2/models/model/versions/1"),
-        ("GET", "/v2/models/model/versions/1/ready"),
-        ("POST", "/v2/models/model/versions/1/infer"),
+        ("POST", "/v1/models/model/versions/x:predict"),
+        ("POST", "/v1/models/model/labels/x:predict"),
+        ("POST", "/v2/models/model/versions/x/infer"),
+        ("POST", "/v2/models/model/generate"),
+        ("GET", "/v2/models/model/versions/" + "1" * 5000),
+        ("GET", "/openai/v1/models"),
         ("POST", "/v2/repository/models/model/load"),
         ("POST", "/v2/repository/models/model/unload"),
     ],

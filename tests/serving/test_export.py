@@ -289,7 +289,9 @@ def test_what_makes_no_sense_has_an_answer_or_an_error(data, tmp_path, search):
         {"user_ids": [user]},
         imports="import scann" if search == "scann" else "",
     )
-    for error, message in zip(errors, ("`k` must be >= 0", "`queries`", "shape"), strict=True):
+    for error, message in zip(
+        errors, ("`k` must be >= 0", "`queries`", "`exclude` must have one row"), strict=True
+    ):
         assert message in str(error["error"])
     assert len(empty["item_ids"]) == 0
     mean = model.query_embeddings({"user": np.arange(len(data.users))}).mean(axis=0, keepdims=True)
@@ -516,3 +518,78 @@ def test_wrong_arguments_are_named(tmp_path):
         export_model(None, None, tmp_path, k=0)
     with pytest.raises(ValueError, match="`search` must be one of exact, scann. Received: 'fast'"):
         export_model(None, None, tmp_path, search="fast")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("search", ["exact", "scann"])
+@pytest.mark.parametrize("side", ["candidate", "query"])
+def test_embeddings_that_are_not_finite_are_refused(tmp_path, bad, search, side):
+    frame = pd.DataFrame({"user": range(7), "item": range(7)})
+    data = encode(Split(frame, frame[:0], frame[:0]))
+    model = model_of(data, "id")
+    model.query_embeddings(data.queries()), model.candidate_embeddings()  # makes the tables
+    table = getattr(model, f"{side}_tower").embedding
+    weights = table.get_weights()[0]
+    weights[1:, 2] = bad
+    table.set_weights([weights])
+    # The first few of them.
+    message = rf"{side}_embeddings\(.*\)` must be finite .* in 6 of 7 rows: 1, 2, 3, 4, 5, …"
+    with pytest.raises(ValueError, match=message):
+        export_model(model, data, tmp_path / "model", search=search)
+    assert not (tmp_path / "model").exists()
+
+
+def test_features_of_the_users_own_that_give_nan(tmp_path):
+    frame = pd.DataFrame({"user": [1, 2, 3], "item": [7, 8, 9]})
+    data = encode(Split(frame, frame[:0], frame[:0]))
+    tower = tf_keras.Sequential([tf_keras.layers.Dense(DIM)])
+    items = ItemTower(3, DIM)
+    model = RetrievalModel(tower, items, 3, tfrs.tasks.Retrieval(), InBatchNegatives())
+    ages = np.array([[30.0], [np.nan], [50.0]], np.float32)
+    with pytest.raises(ValueError, match=r"query_embeddings\(query\)` .* in 1 of 3 rows: 1\."):
+        export_model(model, data, tmp_path / "model", query=ages)
+
+
+def test_seen_of_another_shape_is_refused(tmp_path):
+    frame = pd.DataFrame({"user": [1, 1, 2], "item": [7, 8, 9]})
+    data = encode(Split(frame, frame[:0], frame[:0]))
+    model = model_of(data, "id")
+    for shape in ((3, 2), (1, 3), (3, 3), (2, 2), (2, 4)):
+        message = rf"`seen` must .* shape \(2, 3\)\. Received: shape \({shape[0]}, {shape[1]}\)"
+        with pytest.raises(ValueError, match=message):
+            export_model(model, data, tmp_path / "model", seen=scipy.sparse.csr_array(shape))
+    for dense in (data.train.toarray(), data.train.toarray().tolist(), [7, 8]):
+        with pytest.raises(TypeError, match=r"`seen` must be a scipy\.sparse .* shape \(2, 3\)"):
+            export_model(model, data, tmp_path / "model", seen=dense)
+    assert not (tmp_path / "model").exists()
+
+
+def test_query_of_another_shape_is_refused(tmp_path):
+    frame = pd.DataFrame({"user": [1, 2, 3], "item": [7, 8, 9]})
+    data = encode(Split(frame, frame[:0], frame[:0]))
+    model = model_of(data, "id")
+    user = np.arange(3)
+    for query, name, shape in (
+        ({"user": user[:2]}, r"query\['user'\]", r"\(2,\)"),
+        ({"user": np.append(user, 0)}, r"query\['user'\]", r"\(4,\)"),
+        ({"user": user, "age": np.ones((1, 2))}, r"query\['age'\]", r"\(1, 2\)"),
+        (user[:2], "query", r"\(2,\)"),
+        ([0, 1, 2], "query", r"\(\)"),
+    ):
+        with pytest.raises(ValueError, match=rf"`{name}` .* the 3 users.* Received: shape {shape}"):
+            export_model(model, data, tmp_path / "model", query=query)
+
+    class Pooled(tf_keras.Model):
+        def call(self, query):
+            return tf_keras.backend.ones([1, DIM])
+
+    class Narrow(tf_keras.Model):
+        def call(self, query):
+            return tf_keras.backend.ones([len(query["user"]), DIM - 1])
+
+    items = ItemTower(3, DIM)
+    for tower, shape in ((Pooled(), (1, DIM)), (Narrow(), (3, DIM - 1))):
+        model = RetrievalModel(tower, items, 3, tfrs.tasks.Retrieval(), InBatchNegatives())
+        with pytest.raises(ValueError, match=rf"query_embeddings.*Received: shape \({shape[0]}, "):
+            export_model(model, data, tmp_path / "model")
+    assert not (tmp_path / "model").exists()

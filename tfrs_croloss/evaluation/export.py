@@ -8,7 +8,7 @@ import numpy as np
 
 from tfrs_croloss._files import latest_version
 from tfrs_croloss._typing import SparseMatrix, StrPath
-from tfrs_croloss.evaluation.lists import Evaluation, evaluate_lists
+from tfrs_croloss.evaluation.lists import Evaluation, evaluate_lists, matrix_and_counts
 from tfrs_croloss.evaluation.segments import Segment
 from tfrs_croloss.index.membership import as_membership
 from tfrs_croloss.index.validation import positive_int
@@ -57,8 +57,10 @@ def evaluate_export(
         An `Evaluation`.
 
     Raises:
+        TypeError: if the matrix of `targets` or `exclude` is not sparse.
         ValueError: if the folder holds no such SavedModel, or one of other data, it wants ScaNN's
-            op and ScaNN is missing, it takes no history and one is to be sent, or as `evaluate`.
+            op and ScaNN is missing, it takes no history and one is to be sent, its scores are NaN,
+            or as `evaluate`.
 
     >>> import tempfile
     >>> import pandas as pd
@@ -75,7 +77,11 @@ def evaluate_export(
     >>> evaluate_export(folder, data, top_n=1).metrics["recall@1"]  # no one can find "z"
     0.5
     """
-    targets = data.test if targets is None else targets
+    shape = (len(data.users), len(data.items))
+    matrix, counts = matrix_and_counts(data.test if targets is None else targets)
+    targets = as_membership("targets", matrix, shape), counts
+    if exclude is not None:
+        exclude = as_membership("exclude", exclude, shape)
     client = _Client(path, data, exclude, history_length, positive_int("batch_size", batch_size))
     return evaluate_lists(client.lists, targets, top_n=top_n, segments=segments)
 
@@ -91,8 +97,6 @@ class _Client:
         self.model, self.folder = load_export(path)
         self.serve = self.model.signatures.get("serving_default")
         self.dtypes = self._dtypes()
-        if exclude is not None:
-            exclude = as_membership("exclude", exclude, (len(data.users), len(data.items)))
         self.exclude = exclude
         if history_length and "history" not in self.dtypes:
             raise ValueError(
@@ -126,7 +130,13 @@ class _Client:
         if self.histories is not None:
             history = self.item_ids[self.histories[users]]
             features["history"] = self.tf.constant(history, self.dtypes["history"])
-        item_ids = self.serve(**features, k=self.tf.constant(n, self.tf.int32))["item_ids"]
+        answer = self.serve(**features, k=self.tf.constant(n, self.tf.int32))
+        if np.isnan(answer["scores"]).any():
+            raise ValueError(
+                f"`path` must be an export of finite embeddings. {self.folder} has scores of NaN: "
+                "export it again, which says what is NaN."
+            )
+        item_ids = answer["item_ids"]
         positions = self.positions.lookup(item_ids).numpy()
         if (positions == -2).any():
             raise ValueError(

@@ -95,14 +95,20 @@ def coverage(positions: Array, num_items: int, n: int, items: Array | None = Non
         float; 0 for an empty part.
 
     Raises:
-        ValueError: if `n` is out of range.
+        ValueError: if `n` is out of range, or a position is neither -1 nor one of the catalogue.
 
     >>> coverage(np.array([[0, 1], [0, -1]]), num_items=4, n=2)
     0.5
     """
+    top = _top(positions, n)
+    if top.size and not -1 <= top.min() <= top.max() < num_items:
+        raise ValueError(
+            f"`positions` must be below the number of items ({num_items}), or -1. "
+            f"Received: {top.min()} to {top.max()}."
+        )
     # One place more, which position -1 means: quicker than leaving the ends of lists out.
     shown = np.zeros(num_items + 1, bool)
-    shown[_top(positions, n)] = True
+    shown[top] = True
     shown = shown[:num_items] if items is None else shown[:num_items][items]
     return float(shown.mean()) if shown.size else 0.0
 

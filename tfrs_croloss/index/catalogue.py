@@ -37,8 +37,9 @@ class Catalogue:
         **options: further arguments of the index, for `build_index`.
 
     Raises:
-        ValueError: if an id comes twice, is of another kind than the others, there is none, or the
-            embeddings don't fit the ids.
+        ValueError: if an id comes twice, is of another kind than the others, or neither a string
+            nor an int; if there is none; or if the embeddings don't fit the ids, or are NaN or
+            infinite.
 
     >>> catalogue = Catalogue(["a", "b"], [[1.0, 0.0], [0.0, 1.0]])
     >>> catalogue.update(["c"], [[3.0, 0.0]])
@@ -91,18 +92,20 @@ class Catalogue:
             first. Where fewer than `k` remain: None, and -inf.
 
         Raises:
-            ValueError: as `Index.search`, or if `exclude` has not one list a query.
+            ValueError: as `Index.search`, if `exclude` has not one list a query, or if an id is a
+                boolean or a float: of a mask, or of a column with missing values.
         """
         ids, positions, index = self._built
         if allowed is not None:
-            allowed = [positions[item] for item in allowed if item in positions]
+            allowed = _known("allowed", allowed, positions)
         if exclude is not None:
-            if len(exclude) != len(queries):
+            lists = _items("exclude", exclude)
+            if len(lists) != len(queries):
                 raise ValueError(
                     "`exclude` must have one list of ids a query. "
-                    f"Received: {len(exclude)} lists, {len(queries)} queries."
+                    f"Received: {len(lists)} lists, {len(queries)} queries."
                 )
-            rows = [sorted({positions[i] for i in row if i in positions}) for row in exclude]
+            rows = [_known("exclude", row, positions) for row in lists]
             starts = np.cumsum([0, *map(len, rows)])
             columns = np.array([column for row in rows for column in row], int)
             members = np.ones(len(columns), bool), columns, starts
@@ -118,7 +121,10 @@ class Catalogue:
             embeddings: likewise.
         """
         with self._changing:
-            self._build(*self._embedded(_as_ids(ids), embeddings))
+            ids = _as_ids("ids", ids)
+            if not ids:
+                raise ValueError("`ids` must hold at least one id. Received: none.")
+            self._build(ids, self._embedded(ids, embeddings))
 
     def update(self, ids=(), embeddings=(), remove=()):
         """Adds and removes items, as one change.
@@ -132,13 +138,13 @@ class Catalogue:
             ValueError: if an id to remove is not there, none would be left, or as at the start.
         """
         with self._changing:
-            ids, remove = _as_ids(ids), _as_ids(remove)
+            ids, remove = _as_ids("ids", ids), _as_ids("remove", remove)
             unknown = [item for item in remove if item not in self._built.positions]
             if unknown:
                 raise ValueError(f"`remove` must be of the catalogue. Received: {unknown[0]!r}.")
             old, index = self.ids, self.index
             if ids:
-                ids, embeddings = self._embedded(ids, embeddings)
+                embeddings = self._embedded(ids, embeddings, index.embedding_dim)
             else:
                 embeddings = index.candidates[:0]
             gone = {*ids, *remove}
@@ -148,18 +154,18 @@ class Catalogue:
                 np.concatenate([index.candidates[kept], embeddings]),
             )
 
-    def _embedded(self, ids, embeddings):
+    def _embedded(self, ids, embeddings, dim=None):
         if callable(embeddings):
             starts = range(0, len(ids), self.batch_size)
             batches = [ids[start : start + self.batch_size] for start in starts]
             embeddings = np.concatenate([np.asarray(embeddings(batch)) for batch in batches])
-        embeddings = as_embeddings("embeddings", embeddings)
+        embeddings = as_embeddings("embeddings", embeddings, dim)
         if len(embeddings) != len(ids):
             raise ValueError(
                 "`embeddings` must have one row an id. "
                 f"Received: {len(embeddings)} rows, {len(ids)} ids."
             )
-        return ids, embeddings
+        return embeddings
 
     def _build(self, ids, embeddings):
         kinds = {type(item).__name__ for item in ids}
@@ -176,10 +182,28 @@ class Catalogue:
         self._built = _Built(np.array([*ids, None], object), positions, index)
 
 
-def _as_ids(ids):
+def _items(name, ids):
+    """A list of what an array-like of ids, or of lists of them, holds."""
+    # The letters of a string are no ids, and a matrix has no list a row.
+    if isinstance(ids, str | bytes) or scipy.sparse.issparse(ids) or not np.iterable(ids):
+        raise ValueError(f"`{name}` must be a list of ids. Received: {ids!r:.100}.")
+    return [x.item() if isinstance(x, np.generic) else x for x in ids]
+
+
+def _as_ids(name, ids):
     """A list of Python's own strings or ints, which are equal where NumPy's are, too."""
-    ids = ids.tolist() if hasattr(ids, "tolist") else list(ids)
-    strange = [item for item in ids if not isinstance(item, str | int)]
+    ids = _items(name, ids)
+    strange = [x for x in ids if not isinstance(x, str | int) or isinstance(x, bool)]
     if strange:
-        raise ValueError(f"`ids` must be strings or ints. Received: {strange[0]!r}.")
+        raise ValueError(f"`{name}` must be strings or ints. Received: {strange[0]!r}.")
     return ids
+
+
+def _known(name, ids, positions):
+    """The positions of those ids that there are, ascending."""
+    ids = _items(name, ids)
+    # True and 1.0 would be equal to the id 1; what is a list is of no item.
+    strange = [x for x in ids if isinstance(x, bool | float | list | tuple | np.ndarray)]
+    if strange:
+        raise ValueError(f"`{name}` must hold ids, strings or ints. Received: {strange[0]!r}.")
+    return sorted({positions[x] for x in ids if x in positions})

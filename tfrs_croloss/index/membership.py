@@ -30,9 +30,13 @@ def as_membership(name, matrix, shape):
     [0, 2, 1]
     """
     if not scipy.sparse.issparse(matrix):
+        wanted, received = (
+            "" if size is None else f" of shape {tuple(size)}"
+            for size in (shape, getattr(matrix, "shape", None))
+        )
         raise TypeError(
-            f"`{name}` must be a scipy.sparse matrix; convert it with "
-            f"`scipy.sparse.csr_array({name})`. Received: {type(matrix).__name__}."
+            f"`{name}` must be a scipy.sparse matrix{wanted}; convert it with "
+            f"`scipy.sparse.csr_array({name})`. Received: {type(matrix).__name__}{received}."
         )
     if matrix.shape != shape:
         raise ValueError(

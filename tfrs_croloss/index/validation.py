@@ -4,6 +4,9 @@ import operator
 
 import numpy as np
 
+# Rows that a message names.
+_SHOWN = 5
+
 
 def positive_int(name, value):
     """Returns `value` as a Python int, or says what came instead of a positive integer.
@@ -43,15 +46,21 @@ def as_embeddings(name, array, dim=None, copy=False):
         C-contiguous float32 array, `[num_rows, dim]`.
 
     Raises:
-        ValueError: if `array` is not a matrix, has another `dim`, or holds NaN or infinity, also
-            when the cast to float32 is what made the infinity.
+        ValueError: if `array` is no matrix of numbers, has another `dim`, or holds NaN or infinity,
+            also when the cast to float32 is what made the infinity.
 
     >>> as_embeddings("queries", [[1, 2], [3, 4]], dim=2).dtype
     dtype('float32')
     """
-    # An overflow in the cast is reported below, with its row; numpy's warning would not name it.
-    with np.errstate(over="ignore"):
-        embeddings = np.array(array, np.float32, order="C", copy=True if copy else None)
+    try:
+        # An overflow in the cast is reported below, with its row; numpy's warning has no row.
+        with np.errstate(over="ignore"):
+            embeddings = np.array(array, np.float32, order="C", copy=True if copy else None)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`{name}` must be an array of numbers, its rows of one length. Received: "
+            f"{type(array).__name__} ({error})."
+        ) from error
     if embeddings.ndim != 2:
         raise ValueError(
             f"`{name}` must have shape [num_rows, embedding_dim]; wrap a single vector as "
@@ -64,9 +73,11 @@ def as_embeddings(name, array, dim=None, copy=False):
         )
     finite = np.isfinite(embeddings).all(axis=1)
     if not finite.all():
+        rows = np.flatnonzero(~finite)
+        shown = ", ".join(map(str, rows[:_SHOWN])) + ", …" * (len(rows) > _SHOWN)
         raise ValueError(
-            f"`{name}` must be finite in float32. Received: NaN or infinity in "
-            f"{np.count_nonzero(~finite)} of {len(finite)} rows, first in row {finite.argmin()}."
+            f"`{name}` must be finite in float32. Received: NaN or infinity in {len(rows)} of "
+            f"{len(finite)} rows: {shown}."
         )
     return embeddings
 

@@ -1,11 +1,14 @@
 """Exporting a trained `RetrievalModel` as a SavedModel."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfrs_croloss._files import replaced_folder, versions
 from tfrs_croloss._typing import Array, Features, SparseMatrix, StrPath
+from tfrs_croloss.index.membership import as_membership
+from tfrs_croloss.index.validation import as_embeddings
 from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.retrieval.model import RetrievalModel
 from tfrs_croloss.retrieval.requirements import tf
@@ -57,7 +60,8 @@ def export_model(
     - An unknown user, and a history without a known item, gets the answer to the mean of all
       users' embeddings: what is liked by most.
     - Where fewer than k items are left, the tail has the id "" or -1 and the score -inf.
-    - A negative `k` and embeddings that are NaN or inf are an error (INVALID_ARGUMENT).
+    - Inputs of other shapes, a negative `k`, and embeddings that are NaN or infinite are an error
+      (INVALID_ARGUMENT).
 
     With `search="exact"` the graph holds TensorFlow's own ops alone and runs in an unmodified
     TensorFlow Serving. `assets.extra` has warm-up requests for each signature, and `index.json`:
@@ -85,7 +89,9 @@ def export_model(
 
     Raises:
         ValueError: If `k` or `version` is not positive, `search` unknown, the model not of this
-            data, or the folder holds something else than a SavedModel.
+            data, `seen` or `query` of another shape than its users and items, an embedding of an
+            item or a user NaN or infinite, or the folder holds something else than a SavedModel.
+        TypeError: If `seen` is not sparse.
         OSError: If the disk is full.
         ImportError: If ScaNN is asked for and missing.
 
@@ -121,13 +127,13 @@ def export_model(
     is_foreign = folder is not None and not (folder / "saved_model.pb").exists()
     if is_foreign and folder.exists() and any(folder.iterdir()):  # type: ignore[union-attr]
         raise ValueError(f"{folder} holds something else than a SavedModel: choose another folder")
-    candidates = model.candidate_embeddings()
-    queries = model.query_embeddings(data.queries(history_length) if query is None else query)
+    seen = data.known if seen is None else seen
+    seen = as_membership("seen", seen, (len(data.users), len(data.items)))
+    candidates, queries = _embeddings(model, data, history_length, query)
     if search == "exact":
         index = ExactSearch(candidates)
     else:
         index = ScaNNSearch(candidates, target_recall=target_recall, sample_queries=queries, k=k)
-    seen = data.known if seen is None else seen
     server = Server(model, data, index, queries, history_length, seen, mask_history)
     signatures = server.signatures(min(k, len(data.items)))
     options = tf.saved_model.SaveOptions(
@@ -144,3 +150,39 @@ def export_model(
         except tf.errors.OpError as error:
             raise OSError(f"could not write to {folder}: {error.message}") from error
     return folder
+
+
+def _embeddings(model, data, history_length, query):
+    """Those of all items and of all users; one NaN would spoil the lists of others, too."""
+    if query is None:
+        query = data.queries(history_length)
+    _check_query(query, len(data.users))
+    candidates = as_embeddings("model.candidate_embeddings()", model.candidate_embeddings())
+    queries = as_embeddings(
+        "model.query_embeddings(query)", model.query_embeddings(query), dim=candidates.shape[1]
+    )
+    for name, found, wanted in (
+        ("model.candidate_embeddings()", candidates, len(data.items)),
+        ("model.query_embeddings(query)", queries, len(data.users)),
+    ):
+        if len(found) != wanted:
+            raise ValueError(
+                f"`{name}` must have shape {(wanted, candidates.shape[1])}. "
+                f"Received: shape {found.shape}"
+            )
+    return candidates, queries
+
+
+def _check_query(query, num_users):
+    """Raises a ValueError unless all features have a row a user."""
+    named = {"query": query}
+    if isinstance(query, Mapping):
+        named = {f"query[{name!r}]": features for name, features in query.items()}
+    for name, features in named.items():
+        for feature in tf.nest.flatten(features):
+            shape = tuple(getattr(feature, "shape", ()))
+            if shape[:1] != (num_users,):
+                raise ValueError(
+                    f"`{name}` must be an array with a row for each of the {num_users} users, "
+                    f"shape {(num_users, *shape[1:])}. Received: shape {shape}"
+                )

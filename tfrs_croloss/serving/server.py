@@ -14,7 +14,7 @@ class Server(tf.Module):
         search: `ExactSearch` or `ScaNNSearch`.
         queries: The query embeddings of all users.
         history_length: Items of a history that the query tower takes; 0 for a tower on users.
-        seen: `scipy.sparse` matrix `[num_users, num_items]`, never returned to their user.
+        seen: `scipy.sparse.csr_array` `[num_users, num_items]`, never returned to their user.
         mask_history: Whether items of a history that is sent are not returned either.
     """
 
@@ -37,7 +37,6 @@ class Server(tf.Module):
             input_signature=[user_ids],
         )
         self.item_ids = tf.Variable(_with_padding(data.items), trainable=False)
-        seen = seen.tocsr()
         self.seen_items = tf.Variable(seen.indices.astype(np.int32), trainable=False)
         self.seen_starts = tf.Variable(
             np.append(seen.indptr, seen.indptr[-1]).astype(np.int64), trainable=False
@@ -78,18 +77,26 @@ class Server(tf.Module):
         )
         k, nothing = tf.constant(k, tf.int32), tf.zeros([1, 0], self.items.key_dtype)
 
+        specs = [*inputs, *options]
+
+        def checked(*given):
+            # TensorFlow holds no request to the ranks of its signature, and some ops end the
+            # process over a wrong one. Asked while tracing, each rank is that of its spec.
+            shaped = (tf.ensure_shape(x, s.shape) for x, s in zip(given, specs, strict=True))
+            return function(*shaped)
+
         # TensorFlow takes a signature's defaults from those of the function, and knows no *args.
         if len(inputs) == 1:
 
             def signature(x, k=k, exclude=nothing):
-                return function(x, k, exclude)
+                return checked(x, k, exclude)
 
         else:
 
             def signature(x, y=nothing, k=k, exclude=nothing):  # type: ignore[misc]
-                return function(x, y, k, exclude)
+                return checked(x, y, k, exclude)
 
-        return tf.function(signature, input_signature=[*inputs, *options])
+        return tf.function(signature, input_signature=specs)
 
     def of_users(self, user_ids, k, exclude):
         """The items for users as they were known at the export."""
@@ -99,7 +106,7 @@ class Server(tf.Module):
     def of_users_and_histories(self, user_ids, history, k, exclude):
         """Likewise, and for the histories of those who come with one."""
         user = self.users.lookup(user_ids)
-        known = _row_for_each(self._known(history), user)
+        known = _row_for_each("history", self._known(history), user)
         never = (self._seen(user), known) if self.mask_history else (self._seen(user),)
         return self._answer(self._embedded(user, known), k, exclude, *never)
 
@@ -120,6 +127,7 @@ class Server(tf.Module):
         last = known[:, ::-1].to_tensor(-1, shape=[None, length])[:, ::-1]
         # The tower knows the users of the data alone.
         live = self.embed({"user": tf.minimum(user, self.num_users - 1), "history": last})
+        live = tf.debugging.check_numerics(live, "the query tower's embeddings of `history`")
         has_history = (known.row_lengths() > 0)[:, tf.newaxis]
         return tf.where(has_history, live, tf.gather(self.queries, user))
 
@@ -136,16 +144,20 @@ class Server(tf.Module):
         """Ids and scores of the best items that are in none of `never`, nor in `exclude`."""
         with tf.control_dependencies([tf.debugging.assert_non_negative(k, "`k` must be >= 0")]):
             k = tf.minimum(k, self.num_items)
-        never = tf.concat([_row_for_each(self._known(exclude), queries), *never], axis=1)
+        never = tf.concat([_row_for_each("exclude", self._known(exclude), queries), *never], axis=1)
         positions, scores = self.search(queries, never, k)
         # Position -1 is the padding, the last of the ids.
         places = tf.where(positions < 0, self.num_items, positions)
         return {"item_ids": tf.gather(self.item_ids, places), "scores": scores}
 
 
-def _row_for_each(ragged, rows):
+def _row_for_each(name, ragged, rows):
     """As many rows as `rows` has; one row is that of all."""
-    row = tf.broadcast_to(tf.range(ragged.nrows(tf.int32)), tf.shape(rows)[:1])
+    given, wanted = ragged.nrows(tf.int32), tf.shape(rows)[0]
+    fits = (given == 1) | (given == wanted)
+    words = f"`{name}` must have one row for all, or as many as the request. Received and wanted:"
+    with tf.control_dependencies([tf.debugging.Assert(fits, [words, given, wanted])]):
+        row = tf.broadcast_to(tf.range(given), [wanted])
     return tf.gather(ragged, row)
 
 
