@@ -1,5 +1,5 @@
 from pipelines.cli import main
 from pipelines.quiet import quiet_stderr
 
-quiet_stderr()
-main()
+with quiet_stderr():
+    main()

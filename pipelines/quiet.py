@@ -1,11 +1,9 @@
 """What TensorFlow's and ScaNN's C++ log as information, kept from a person's terminal."""
 
-import atexit
 import contextlib
 import os
 import shutil
 import subprocess
-import sys
 
 # Lines of the level "info" in absl's format, and what absl says before the first of them. Neither
 # library has a setting for these: TF_CPP_MIN_LOG_LEVEL is for TensorFlow's own format.
@@ -17,6 +15,7 @@ CHATTER = (
 GRACE_SECONDS = 5
 
 
+@contextlib.contextmanager
 def quiet_stderr():
     """Lets all but these lines of this process's C++ through to stderr; Python writes to it itself.
 
@@ -25,23 +24,23 @@ def quiet_stderr():
     """
     grep = shutil.which("grep")
     if grep is None or os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
+        yield
         return
-    stderr = os.dup(2)
-    reader = subprocess.Popen(
-        [grep, "--line-buffered", "-a", "-v", "-E", CHATTER],
-        stdin=subprocess.PIPE,
-        stdout=stderr,
-        # A Ctrl-C in the terminal is not for it.
-        start_new_session=True,
-    )
-    sys.stderr = os.fdopen(stderr, "w", buffering=1, errors="backslashreplace")
-    os.dup2(reader.stdin.fileno(), 2)
-    reader.stdin.close()
-
-    def end():
-        os.dup2(stderr, 2)
-        # A process that was started here may live on, and write still.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            reader.wait(GRACE_SECONDS)
-
-    atexit.register(end)
+    with os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace") as stderr:
+        reader = subprocess.Popen(
+            [grep, "--line-buffered", "-a", "-v", "-E", CHATTER],
+            stdin=subprocess.PIPE,
+            stdout=stderr,
+            # A Ctrl-C in the terminal is not for it.
+            start_new_session=True,
+        )
+        os.dup2(reader.stdin.fileno(), 2)
+        reader.stdin.close()
+        try:
+            with contextlib.redirect_stderr(stderr):
+                yield
+        finally:
+            os.dup2(stderr.fileno(), 2)
+            # A process that was started here may live on, and write still.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                reader.wait(GRACE_SECONDS)
