@@ -13,7 +13,7 @@ import pytest
 # What no process may hold at any time, in MB (2²⁰ bytes).
 LIMIT = 3 * 1024
 # A worker that holds more is given no more tests. What it still has may need the rest of the limit.
-FULL = 1200
+FULL = 1000
 # Tests that are given out together, of one file.
 PART = 50
 
