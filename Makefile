@@ -26,7 +26,6 @@ BACKENDS := .venv-backends
 SERVING := .venv-serving
 EXTRAS := tfrs scann pipelines demo notebooks tune docs dev
 
-export TF_CPP_MIN_LOG_LEVEL ?= 2
 # What pip says about its own updates is noise here.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

@@ -4,3 +4,5 @@ import os
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TensorFlow Recommenders is Keras 2 only.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+pytest_plugins = ["tests.workers"]

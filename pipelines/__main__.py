@@ -1,3 +1,5 @@
 from pipelines.cli import main
+from pipelines.quiet import quiet_stderr
 
-main()
+with quiet_stderr():
+    main()

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import warnings
 
 import numpy as np
 from scipy import sparse
@@ -67,9 +68,11 @@ def tune(config, tuning):
     search.write()
     if not search.is_complete:
         tuner = _tuner(search, trainer)
-        with _shown(search, tuner) as on_end:
+        with _shown(search, tuner) as on_end, warnings.catch_warnings():
+            # The report says it.
+            warnings.filterwarnings("ignore", message="the search space is used up")
             tuner.search(on_end)
-        write_report(search, tuner.trials)
+        write_report(search, tuner.trials, tuner.is_used_up)
     print_report(search, read_json(search.results_path))
     return search
 

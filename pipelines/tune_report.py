@@ -26,12 +26,13 @@ SELECTED = (
 )
 
 
-def write_report(search, trials):
+def write_report(search, trials, is_used_up):
     """Writes the best trial's options, the table, the plot and, last, `trials.json`.
 
     Args:
         search: The `Search`.
         trials: The tuner's, the best first.
+        is_used_up: Whether the search ended early, with no combination left to try.
 
     Raises:
         ValueError: If no trial was completed.
@@ -51,6 +52,7 @@ def write_report(search, trials):
         "objective": search.config.select,
         "search": search.tuning.search,
         "max_trials": search.tuning.trials,
+        "is_used_up": is_used_up,
         "importance": {name: measure._asdict() for name, measure in found.items()},
         "trials": rows,
     }
@@ -67,6 +69,8 @@ def print_report(search, content):
     console.print(_trials(content, content["trials"][:NUM_SHOWN], title=VALIDATION, **STYLE))
     if content["importance"]:
         console.print(_importance(content, title=IMPORTANCE, **STYLE))
+    if content.get("is_used_up"):
+        console.print(_used_up(content), soft_wrap=True, highlight=False)
     name, config = search.config.name, search.config_path
     console.print(
         f"All trials: {search.table_path}, {search.results_path}, {search.plot_path}\n"
@@ -119,6 +123,8 @@ def _write_table(search, content):
     markdown = Console(file=text, width=10_000, markup=False, highlight=False)
     markdown.print(f"# {search.config.name}\n\n{SELECTED}\n\n## {VALIDATION}")
     markdown.print(_trials(content, content["trials"], box=box.MARKDOWN))
+    if content["is_used_up"]:
+        markdown.print(f"{_used_up(content)}\n")
     if content["importance"]:
         markdown.print(f"## {IMPORTANCE}")
         markdown.print(_importance(content, box=box.MARKDOWN))
@@ -127,6 +133,11 @@ def _write_table(search, content):
             markdown.print(f"Trial {row['trial']} failed: {row['error']}\n")
     with replaced_file(search.table_path) as path:
         path.write_text("\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n")
+
+
+def _used_up(content):
+    number = len({tuple(row["values"].items()) for row in content["trials"]})
+    return f"The search space is used up: all {number} combinations of its values have been tried."
 
 
 def _trials(content, rows, **style):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfrs_croloss import CROLoss, MultiMarginLoss
+from tfrs_croloss import CROLoss, MultiMarginLoss, embedding_loss
 
 keras_rs = pytest.importorskip("keras_rs", reason="keras-rs is of `make test-backends`")
 ops = keras.ops
@@ -77,3 +77,21 @@ def test_the_tutorial_model_learns_which_group_a_user_is_of(options):
     found = model.predict(np.arange(NUM_USERS), verbose=0)["predictions"]
     right = (found % NUM_GROUPS == np.arange(NUM_USERS)[:, None] % NUM_GROUPS).mean()
     assert right > 0.8  # at random 1 in 8
+
+
+def test_accidental_hits_that_its_layer_leaves_in_and_the_ids_take_out():
+    """The row's own item stands among its negatives, twice: docs/troubleshooting.md says so."""
+    labels = np.eye(3, 5, dtype="float32")
+    scores = np.random.default_rng(0).normal(size=[3, 5]).astype("float32")
+    ids = np.array([7, 8, 9, 7, 8])
+    after = keras_rs.layers.RemoveAccidentalHits()(scores, labels, ids)
+    # Still negatives: where this fails, the page's line has gone out of date.
+    np.testing.assert_array_equal(after, scores)
+    # By hand: item 7 is no negative of row 0, nor 8 of row 1.
+    masked = np.where((ids == ids[:3, None]) & (labels == 0), -np.inf, scores)
+    embeddings = np.linalg.qr(np.random.default_rng(1).normal(size=[8, 8]))[0].astype("float32")
+    queries, candidates = scores @ embeddings[:5], embeddings[:5]
+    loss = CROLoss(alpha=1.2)
+    by_ids = embedding_loss(loss, queries, candidates, candidate_ids=ids)
+    np.testing.assert_allclose(by_ids, loss(labels, masked), rtol=1e-5)
+    assert abs(loss(labels, after) / loss(labels, masked) - 1) > 0.05

@@ -42,10 +42,10 @@ def run(train_options, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tune_options(train_options, tmp_path_factory):
-    """A search in which one of three trials fails: its loss is not finite."""
+    """A search of a space with three combinations, of which one fails: its loss is not finite."""
     space = tmp_path_factory.mktemp("space") / "space.yaml"
     space.write_text("cro:\n  learning_rate: [0.01, 0.03, 1e39]\n")
-    return ["tune", *train_options[1:], "--trials", "3", "--space", str(space)]
+    return ["tune", *train_options[1:], "--trials", "5", "--space", str(space)]
 
 
 @pytest.fixture(scope="session")

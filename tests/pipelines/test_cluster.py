@@ -67,8 +67,16 @@ def assert_same_training(run, expected, num_steps, atol):
 
 
 def children(process):
+    """The commands that it has started; not what reads its stderr."""
     path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    return [int(child) for child in path.read_text().split()]
+    return [int(child) for child in path.read_text().split() if "pipelines" in command_of(child)]
+
+
+def command_of(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def is_alive(pid):

@@ -15,6 +15,7 @@ from pipelines.cli import main
 from pipelines.options import Config
 
 OBJECTIVE = "recall@20"
+USED_UP = "The search space is used up: all 3 combinations of its values have been tried."
 
 
 def trials_of(search):
@@ -57,6 +58,8 @@ def test_it_writes_all_it_says(search):
         *(OBJECTIVE, f"{first:.4f}", f"{second:.4f}", "failed"),
     ]
     assert any("failed: the loss became" in line for line in table)
+    # Five trials were asked for.
+    assert USED_UP in table
 
 
 def test_the_best_config_trained_from_nothing_gives_its_number(search, tmp_path, capsys):
@@ -78,6 +81,7 @@ def test_a_search_that_is_complete_is_shown_and_not_run_again(search, tune_optio
     out = capsys.readouterr().out
     assert f"{trials_of(search)[0]['objective']:.4f}" in out
     assert "on several seeds" in out
+    assert USED_UP in out.splitlines()
 
 
 def test_kill_9_and_resume(train_options, tmp_path, capsys):

@@ -17,6 +17,7 @@ def drawn(entry, tmp_path):
     return values
 
 
+@pytest.mark.filterwarnings("ignore:the search space is used up")
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
@@ -30,6 +31,13 @@ def drawn(entry, tmp_path):
         ({"min": 1, "max": 7, "step": 3}, [1, 4, 7]),
         ({"min": 2, "max": 32, "step": 4, "scale": "log"}, [2, 8, 32]),
         ({"min": 0.0, "max": 1.0, "step": 0.5}, [0.0, 0.5, 1.0]),
+        # Not .30000000000000004, and the last one, too: in floats nine of .1 fit into 1.
+        (
+            {"min": 0.0, "max": 1.0, "step": 0.1},
+            [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
+        ),
+        ({"min": 0.001, "max": 1, "step": 10, "scale": "log"}, [0.001, 0.01, 0.1, 1.0]),
+        ({"min": 0.5, "max": 2, "step": 0.4}, [0.5, 0.9, 1.3, 1.7]),
     ],
 )
 def test_all_values_are_drawn_in_their_type(entry, expected, tmp_path):

@@ -1,8 +1,11 @@
 """keras-tuner's oracles, which decide what is tried next, made to outlive a kill at any moment."""
 
 import json
+import random
 import warnings
 
+import numpy as np
+from keras_tuner.engine.hyperparameters import Fixed, Float, Int
 from keras_tuner.engine.trial import TrialStatus
 from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, RandomSearchOracle
 from keras_tuner.src.distribute.utils import is_chief_oracle
@@ -10,16 +13,24 @@ from keras_tuner.src.engine.metrics_tracking import MetricsTracker
 from threadpoolctl import threadpool_limits
 
 from tfrs_croloss._files import replaced_file
+from tfrs_croloss.tuning.space import combinations, is_active
 
 ENDED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
 # In the oracle's state, beside keras-tuner's own.
 SERVED = "served"
+# Of what keras-tuner adds to the values of a trial.
+PREFIX = "tuner/"
+# New combinations that the Bayesian search chooses from where it would repeat an old one.
+NUM_RIVALS = 100
 
 
 class _Durable:
-    """What keras-tuner 1.4.8 lacks for a search that is killed, as a mixin of its oracles.
+    """What keras-tuner 1.4.8 lacks, as a mixin of its oracles.
 
-    keras-tuner writes its files in place, and in an order that a kill may break:
+    It takes twenty draws in a row that were tried before for the end of the space. Here the space
+    is used up when no combination is left.
+
+    It writes its files in place, and in an order that a kill may break:
 
     - a file that was being written is left empty: here each is replaced whole;
     - a trial that has a file and is not in the oracle's state counts as tried and is never run;
@@ -36,6 +47,20 @@ class _Durable:
         # Called with each trial that has ended.
         self.on_end = None
         self._running = {}
+
+    @property
+    def is_used_up(self):
+        """Whether each combination of the space has been given to a trial."""
+        return self._untried(0) is None
+
+    def _untried(self, seed):
+        """A combination that no trial has had, or None if each has had one."""
+        walk = combinations(self.hyperparameters.space, random.Random(seed))
+        return next((values for values in walk if not self._duplicate(values)), None)
+
+    def _random_values(self):
+        values = super()._random_values()
+        return self._untried(self._seed_state) if values is None else values
 
     def populate_space(self, trial_id):
         # A Gaussian process on a few trials is many products of tiny matrices: with a thread a core
@@ -87,17 +112,146 @@ class RandomOracle(_Durable, RandomSearchOracle):
 class BayesianOracle(_Durable, BayesianOptimizationOracle):
     """Draws values where a Gaussian process on the trials so far expects to gain most."""
 
+    def populate_space(self, trial_id):
+        if self.is_used_up:
+            return _answer(None)
+        values = super().populate_space(trial_id)["values"]
+        for parameter in self._active(values):
+            # keras-tuner's proposals may lie past the end of a logarithmic range.
+            if isinstance(parameter, Float | Int):
+                values[parameter.name] = min(values[parameter.name], parameter.max_value)
+        return _answer(self._best_rival() if self._duplicate(values) else values)
+
+    def _best_rival(self):
+        """Of values that no trial has had, drawn at random, those that the process prefers."""
+        rivals = [self._random_values() for _ in range(NUM_RIVALS)]
+        mean, deviation = self.gpr.predict(
+            np.array([self._vector(values) for values in rivals]), return_std=True
+        )
+        return rivals[np.argmin(mean - self.beta * deviation)]
+
+    def _vector(self, values):
+        """The values as keras-tuner gives them to the process, each from 0 to 1."""
+        active = self._active(values)
+        return [
+            parameter.value_to_prob(
+                values[parameter.name] if parameter in active else parameter.default
+            )
+            for parameter in self.hyperparameters.space
+            if not isinstance(parameter, Fixed)
+        ]
+
+    def _active(self, values):
+        return [p for p in self.hyperparameters.space if is_active(p, values)]
+
 
 class BandOracle(_Durable, HyperbandOracle):
-    """Trains many trials a little, and the best of them further."""
+    """Trains many trials a little, and the best of them further.
+
+    keras-tuner never ends a round that has less trials than places, since the space has no more
+    combinations or trials failed: its best then go no further. Here a round ends with the trials
+    that it can have. A bracket that finds no new combinations takes those that were trained less
+    than it begins with. What was done is read from the trials alone.
+    """
 
     def num_trials(self):
-        """Trials of all brackets and rounds."""
+        """Trials of all brackets and rounds, in a space that has enough combinations."""
         return sum(
-            self._get_size(bracket, round_number)
+            self._get_size(bracket, number)
             for bracket in range(self._get_num_brackets())
-            for round_number in range(self._get_num_rounds(bracket))
+            for number in range(self._get_num_rounds(bracket))
         )
+
+    def populate_space(self, trial_id):
+        for bracket in reversed(range(self._get_num_brackets())):
+            values = self._begun(bracket) or self._continued(bracket)
+            if values is not None:
+                return _answer(values)
+            # The next bracket may have to know what this one has trained no further.
+            if self._is_running(bracket) and self.is_used_up:
+                break
+        return _answer(None, is_waiting=bool(self.ongoing_trials))
+
+    def _begun(self, bracket):
+        """Values of one more trial in the bracket's first round, or None if that has all."""
+        if len(self._round(bracket, 0)) == self._get_size(bracket, 0):
+            return None
+        epochs = self._get_epochs(bracket, 0)
+        values = self._random_values()
+        if values is None:
+            values = self._less_trained(epochs)
+        return None if values is None else values | self._place(bracket, 0)
+
+    def _less_trained(self, epochs):
+        """The first combination that was trained for less epochs, and did not fail, or None."""
+        own, done = {}, set()
+        for trial in self.trials.values():
+            values = trial.hyperparameters.values
+            combination = {k: v for k, v in values.items() if not k.startswith(PREFIX)}
+            name = self._compute_values_hash(combination)
+            own[name] = combination
+            if trial.status == TrialStatus.FAILED or values["tuner/epochs"] >= epochs:
+                done.add(name)
+        return next((values for name, values in own.items() if name not in done), None)
+
+    def _continued(self, bracket):
+        """Values of the best trial that is sure of a place in the bracket's next round, or None.
+
+        Called when no trial is left to begin in the first round.
+        """
+        places = len(self._round(bracket, 0))
+        for number in range(1, self._get_num_rounds(bracket)):
+            past = self._round(bracket, number - 1)
+            alive = places - sum(trial.status == TrialStatus.FAILED for trial in past)
+            places = min(self._get_size(bracket, number), alive)
+            gone_on = {
+                trial.hyperparameters.values["tuner/trial_id"]
+                for trial in self._round(bracket, number)
+            }
+            ready = [
+                trial
+                for trial in past
+                if trial.status == TrialStatus.COMPLETED and trial.trial_id not in gone_on
+            ]
+            if len(ready) > alive - places:
+                sign = 1 if self.objective.direction == "max" else -1
+                best = max(ready, key=lambda trial: sign * trial.score)
+                values = best.hyperparameters.values | self._place(bracket, number)
+                return values | {
+                    "tuner/trial_id": best.trial_id,
+                    "tuner/initial_epoch": self._get_epochs(bracket, number - 1),
+                }
+        return None
+
+    def _place(self, bracket, number):
+        return {
+            "tuner/epochs": self._get_epochs(bracket, number),
+            "tuner/initial_epoch": 0,
+            "tuner/bracket": bracket,
+            "tuner/round": number,
+        }
+
+    def _round(self, bracket, number):
+        """The trials of a round, in the order of their start."""
+        place = self._place(bracket, number)
+        keys = ("tuner/bracket", "tuner/round")
+        return [
+            trial
+            for trial in self.trials.values()
+            if all(trial.hyperparameters.values[key] == place[key] for key in keys)
+        ]
+
+    def _is_running(self, bracket):
+        return any(
+            trial.hyperparameters.values["tuner/bracket"] == bracket
+            for trial in self.ongoing_trials.values()
+        )
+
+
+def _answer(values, is_waiting=False):
+    """What `populate_space` gives: values of the next trial, None for no trial."""
+    nothing = TrialStatus.IDLE if is_waiting else TrialStatus.STOPPED
+    return {"status": nothing if values is None else TrialStatus.RUNNING, "values": values}
 
 
 def _write(path, state):

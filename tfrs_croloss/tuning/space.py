@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import keras_tuner
+from keras_tuner.engine.hyperparameters import Float, Int
 
 # In place of None, which a choice of keras-tuner can't hold.
 NONE = "null"
 RANGE_KEYS = ("min", "max", "step", "scale")
+# By how much of a step the last one may miss the end of the range, which it is to reach.
+STEP_TOLERANCE = 1e-9
 
 
 def build_space(entries: Mapping[str, Any]) -> Any:
@@ -59,6 +63,54 @@ def decoded(value):
     return value.item() if hasattr(value, "item") else value
 
 
+def is_active(parameter, values):
+    """Whether a `keras_tuner` hyperparameter has a value beside those of the ones before it."""
+    return all(condition.is_active(values) for condition in parameter.conditions)
+
+
+def combinations(parameters, rng):
+    """Walks all combinations of a space: every value beside every other.
+
+    Of a range without steps that has a fraction's values, one is drawn.
+
+    Args:
+        parameters: The hyperparameters, each after those that it depends on.
+        rng: `random.Random`, of where each one's values begin.
+
+    Yields:
+        Dicts from the name of each active hyperparameter to its value.
+    """
+    return _walk(list(parameters), {}, rng)
+
+
+def _walk(parameters, values, rng):
+    if not parameters:
+        yield values
+        return
+    first, *rest = parameters
+    if not is_active(first, values):
+        yield from _walk(rest, values, rng)
+        return
+    choices = _choices(first, rng)
+    start = rng.randrange(len(choices))
+    # Not a shuffled list: integers may range over millions.
+    for place in range(len(choices)):
+        choice = choices[(start + place) % len(choices)]
+        yield from _walk(rest, {**values, first.name: choice}, rng)
+
+
+def _choices(parameter, rng):
+    if isinstance(parameter, Float) and parameter.step is None:
+        return [parameter.random_sample(rng.random())]
+    if isinstance(parameter, Int) and parameter.step is None:
+        return range(parameter.min_value, parameter.max_value + 1)
+    if isinstance(parameter, Int) and parameter.sampling == "linear":
+        return range(parameter.min_value, parameter.max_value + 1, parameter.step)
+    # keras-tuner lists the integers of a logarithmic range as floats.
+    kind = int if isinstance(parameter, Int) else lambda value: value
+    return list(map(kind, parameter.values))
+
+
 def _add(space, name, entry):
     if isinstance(entry, dict):
         _add_range(space, name, entry)
@@ -104,8 +156,24 @@ def _add_range(space, name, entry):
         raise ValueError(
             "expected a `step` " + ("of more than 1, a factor" if scale == "log" else "above 0")
         )
-    kind = space.Int if all(isinstance(number, int) for number in numbers.values()) else space.Float
-    kind(name, numbers["min"], numbers["max"], step=numbers.get("step"), sampling=scale)
+    low, high, step = (numbers.get(key) for key in ("min", "max", "step"))
+    if all(isinstance(number, int) for number in numbers.values()):
+        space.Int(name, low, high, step=step, sampling=scale)
+    elif step is None:
+        space.Float(name, low, high, sampling=scale)
+    else:
+        # Of keras-tuner's own steps rounding may lose the last: nine of .1 fit between 0 and 1.
+        space.Choice(name, _steps(low, high, step, scale))
+
+
+def _steps(low, high, step, scale):
+    """The values of a range with steps, as one writes them: .3, and not 3 * .1 of floats."""
+    low, high, step = (Decimal(repr(float(number))) for number in (low, high, step))
+    is_log = scale == "log"
+    span = math.log(high / low) / math.log(step) if is_log else float((high - low) / step)
+    places = range(math.floor(span + STEP_TOLERANCE) + 1)
+    values = (low * step**place if is_log else low + step * place for place in places)
+    return [float(min(value, high)) for value in values]
 
 
 def _is_number(value):

@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,8 +120,16 @@ class FunctionTuner(BaseTuner):
         """Trials in all, those that have ended included."""
         return self.oracle.max_trials
 
+    @property
+    def is_used_up(self):
+        """Whether there are less trials than `max_trials`, as no combination is left to try."""
+        return len(self.oracle.trials) < self.max_trials and self.oracle.is_used_up
+
     def search(self, on_end=None):
         """Runs the trials, or what is left of them; in a chief, waits until workers have.
+
+        No combination of values is tried twice. If there are less of them than trials, the search
+        tries each, warns, and ends.
 
         Args:
             on_end: Called with each trial that has ended; not in a worker.
@@ -133,12 +142,18 @@ class FunctionTuner(BaseTuner):
         if process_role() == "chief":
             self.save()
             chief.serve(self.oracle)
-            return
-        try:
-            with self._connected():
-                super().search()
-        except _EndOfSearchError as end:
-            raise end.__cause__ from None
+        else:
+            try:
+                with self._connected():
+                    super().search()
+            except _EndOfSearchError as end:
+                raise end.__cause__ from None
+        if not self.is_worker and self.is_used_up:
+            warnings.warn(
+                "the search space is used up: no combination of values is left after "
+                f"{len(self.oracle.trials)} of {self.max_trials} trials",
+                stacklevel=2,
+            )
 
     def wait_for_chief(self):
         """In a worker, returns as soon as the chief answers; elsewhere at once."""
@@ -289,6 +304,10 @@ class Hyperband(FunctionTuner):
 
     A trial that goes further is a new one, with `continues`, `initial_epoch` and a larger `epochs`
     in its `Assignment`: `train` goes on from where the other stopped, or trains from nothing.
+
+    In a small space, rounds have less trials than places. A bracket that finds no new combination
+    begins with those that were trained for less epochs than it grants at first; it has the fewer
+    trials, or none.
 
     Source: Li et al., "Hyperband", JMLR 18 (2018).
 
