@@ -10,7 +10,7 @@ from tfrs_croloss._typing import Array, DType
 from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.losses.channels import summed
 from tfrs_croloss.losses.checks import check_shape, check_shapes, check_values, fits
-from tfrs_croloss.losses.differentiation import compiled, with_gradient
+from tfrs_croloss.losses.differentiation import compiled, traced_as_written, with_gradient
 from tfrs_croloss.losses.reductions import row_max, row_sum
 from tfrs_croloss.losses.tensors import as_tensor, at_least_one, broadcast_unranked, is_ranked
 
@@ -160,6 +160,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         """
         return ops.ones_like(count)
 
+    @traced_as_written
     def __call__(
         self,
         y_true: Array,

@@ -87,6 +87,19 @@ def _refuse_second_derivative():
         )
 
 
+def traced_as_written(function):
+    """Keeps TensorFlow's AutoGraph from rewriting a function and all that it calls.
+
+    There is nothing in them to rewrite, and looking for it takes longer than all else in the first
+    step of a `fit`.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    return tf.autograph.experimental.do_not_convert(function)
+
+
 def is_fused():
     """Whether XLA makes one pass over memory of many operations."""
     if keras.backend.backend() == "tensorflow":

@@ -9,7 +9,7 @@ from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.losses.base import MASKED_SCORE, RetrievalLoss, is_masked
 from tfrs_croloss.losses.blocks import into_blocks, out_of_blocks, sum_over_blocks
 from tfrs_croloss.losses.checks import as_ids, check_embeddings, check_numbers, check_shape
-from tfrs_croloss.losses.differentiation import compiled, with_gradient
+from tfrs_croloss.losses.differentiation import compiled, traced_as_written, with_gradient
 from tfrs_croloss.losses.membership import is_among, labels_of
 from tfrs_croloss.losses.tensors import (
     as_tensor,
@@ -26,6 +26,7 @@ ROWS_OF_A_BLOCK = (64, 512)
 REDUCTIONS = ("auto", "sum", "sum_over_batch_size", "mean", "mean_with_sample_weight", "none", None)
 
 
+@traced_as_written
 def embedding_loss(
     loss: RetrievalLoss,
     queries: Array,
