@@ -368,7 +368,7 @@ class RetrievalModel(tfrs.Model):
             "reverse_weight": self.reverse_weight,
         }
         if type(self).get_config is RetrievalModel.get_config:
-            check_constructor(self, config)
+            check_constructor("model", type(self), config)
         return config
 
     def _shares_items(self):

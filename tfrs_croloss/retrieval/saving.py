@@ -1,13 +1,17 @@
 """What `model.save` writes of the parts of a model, or why it can't."""
 
 import inspect
-import textwrap
 
 from tfrs_croloss.losses.registration import serialize
 from tfrs_croloss.retrieval.negatives import Negatives
-from tfrs_croloss.retrieval.requirements import tf, tf_keras
+from tfrs_croloss.retrieval.requirements import tf, tf_keras, tfrs
 
-DEFAULT = {tf_keras.Model.from_config.__func__, tf_keras.layers.Layer.from_config.__func__}
+KERAS = {tf_keras.Model.from_config.__func__, tf_keras.layers.Layer.from_config.__func__}
+FIX = (
+    "Give the class a `get_config` with the arguments of its constructor; or write the weights "
+    "alone, `model.save_weights(path)`, and load them into a model made anew; or, to serve it, "
+    "`tfrs_croloss.serving.export_model(model, ...)`"
+)
 
 
 def config_of(name, part):
@@ -21,32 +25,33 @@ def config_of(name, part):
         ValueError: If it has none that it could be made of again, with what to do instead.
     """
     try:
-        if isinstance(part, Negatives):
-            return serialize(part)
+        if part is None or isinstance(part, Negatives):
+            return part and serialize(part)
         config = tf_keras.saving.serialize_keras_object(part)
-        check_constructor(part, config and config["config"])
     except (NotImplementedError, TypeError, ValueError) as error:
+        # Keras goes on with an example of a class.
+        reason = " ".join(str(error).split()).partition(" Please implement ")[0]
+        own = " tfrs_croloss.retrieval.Retrieval can."
         raise ValueError(
-            f"`{name}` cannot be saved: {textwrap.shorten(str(error), 300)} Give its class a "
-            "`get_config` with the arguments of its constructor; or write the weights alone, "
-            "`model.save_weights(path)`, and load them into a model made anew; or, to serve it, "
-            "`tfrs_croloss.serving.export_model(model, ...)`"
+            f"`{name}` cannot be saved: {reason.rstrip('.')}."
+            f"{own if type(part) is tfrs.tasks.Retrieval else ''} {FIX}"
         ) from error
+    if getattr(type(part).from_config, "__func__", None) in KERAS:
+        check_constructor(name, type(part), config["config"])
     return config
 
 
-def check_constructor(part, config):
-    """Raises TypeError unless the config is what the constructor takes.
+def check_constructor(name, cls, config):
+    """Raises a ValueError unless the config is what the constructor takes.
 
     Keras writes an empty one where it does not know better, and says so when it is loaded.
     """
-    cls = type(part)
-    if part is None or getattr(cls.from_config, "__func__", None) not in DEFAULT:
-        return
     try:
-        inspect.signature(cls.__init__).bind(part, **config)
+        inspect.signature(cls.__init__).bind(None, **config)
     except TypeError as error:
-        raise TypeError(f"{cls.__name__} cannot be made of its config {config}: {error}.") from None
+        raise ValueError(
+            f"`{name}` cannot be saved: no {cls.__name__} can be made of its config, {error}. {FIX}"
+        ) from None
 
 
 def features_config(features):
