@@ -77,7 +77,11 @@ def test_losses_and_metrics(name, in_a_graph):
         loss = (tf.function(call) if in_a_graph else call)()
         np.testing.assert_allclose(loss, softmax(scores), rtol=1e-5)
         # One of the two rows has its positive on top.
-        expected = {TOP: float(of_catalogue and has_top), "in_batch": 0.5 * of_batch, "loss": float(loss)}
+        expected = {
+            TOP: float(of_catalogue and has_top),
+            "in_batch": 0.5 * of_batch,
+            "loss": float(loss),
+        }
         assert results(task) == pytest.approx(expected, rel=1e-5)
 
 

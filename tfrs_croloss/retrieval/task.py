@@ -142,7 +142,7 @@ class Retrieval(tfrs.tasks.Retrieval):
 
     @factorized_metrics.setter
     def factorized_metrics(self, metrics):
-        self._factorized_metrics = as_metrics("factorized_metrics", metrics)
+        self._set_metrics("factorized_metrics", metrics)
 
     @property
     def batch_metrics(self):
@@ -151,7 +151,7 @@ class Retrieval(tfrs.tasks.Retrieval):
 
     @batch_metrics.setter
     def batch_metrics(self, metrics):
-        self._batch_metrics = as_metrics("batch_metrics", metrics)
+        self._set_metrics("batch_metrics", metrics)
 
     @property
     def loss_metrics(self):
@@ -160,7 +160,13 @@ class Retrieval(tfrs.tasks.Retrieval):
 
     @loss_metrics.setter
     def loss_metrics(self, metrics):
-        self._loss_metrics = as_metrics("loss_metrics", metrics)
+        self._set_metrics("loss_metrics", metrics)
+
+    def _set_metrics(self, name, metrics):
+        metrics, before = as_metrics(name, metrics), getattr(self, f"_{name}")
+        # Keras would go on to report the metrics that an attribute once held.
+        self._metrics[:] = [x for x in self._metrics if all(x is not y for y in before)]
+        setattr(self, f"_{name}", metrics)
 
     def call(
         self,
@@ -328,7 +334,9 @@ class Retrieval(tfrs.tasks.Retrieval):
         queries, candidates = (at_least_float32(x) for x in (queries, candidates))
         # TFRS itself passes the ids of extra candidates too, which its metrics refuse.
         own = slice(tf.shape(queries)[0])
-        ids = None if ids is None else tf.convert_to_tensor(ids)[own]
+        if ids is not None:
+            ids = tf.convert_to_tensor(ids)[own]
+            ids = ids if ids.shape.rank is not None else tf.ensure_shape(ids, [None])
 
         def update():
             return [
@@ -345,7 +353,9 @@ class Retrieval(tfrs.tasks.Retrieval):
         if queries.shape.rank is not None:
             return update() if queries.shape.rank == 2 else []
         nothing = tf.constant(0)
-        return [tf.cond(tf.rank(queries) < 3, lambda: after(update(), nothing), lambda: [nothing])]
+        return [
+            *tf.cond(tf.rank(queries) < 3, lambda: after(update(), nothing), lambda: (nothing,))
+        ]
 
     def _update_batch(self, queries, columns, in_batch, sample_weight, known_ids, mask):
         """Updates the metrics of the batch."""
