@@ -81,7 +81,7 @@ def measured(run_eagerly, loss=None, is_silent=False, **options):
 def test_a_graph_measures_what_an_eager_call_does(options):
     expected = measured(True, **options)
     # They move from step to step: what is read after the update is another number.
-    assert (np.abs(np.diff(expected, axis=1)) > 0.02 * np.abs(expected[:, 1:])).all()
+    assert (np.abs(np.diff(expected, axis=1)) > 0.015 * np.abs(expected[:, 1:])).all()
     # To the order of items that are equal to rounding; another step is further off.
     np.testing.assert_allclose(measured(False, **options), expected, rtol=0.01)
 
