@@ -19,7 +19,13 @@ import tf_keras
 
 from tfrs_croloss import CROLoss, MultiMarginLoss, RetrievalLoss, SoftmaxLossAtK, embedding_loss
 from tfrs_croloss.data import read_interactions
-from tfrs_croloss.retrieval import Retrieval
+from tfrs_croloss.retrieval import (
+    InBatchNegatives,
+    ItemTower,
+    Retrieval,
+    RetrievalModel,
+    UserTower,
+)
 
 ROOT = Path(__file__).parent.parent
 SECTION = re.compile(r"^### (.+?)\n(.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
@@ -63,6 +69,46 @@ def run(*command, folder=ROOT, **environment):
 @pytest.fixture(scope="module")
 def fresh():
     return json.loads(run(sys.executable, "-c", FRESH, TF_USE_LEGACY_KERAS="").stdout)
+
+
+# Two strategies on two virtual devices, which must be made before TensorFlow starts.
+STRATEGIES = """
+import sys, tensorflow as tf
+from tfrs_croloss.retrieval import Retrieval
+
+devices = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(devices[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+options = {"cross_device_ops": tf.distribute.ReductionToOneDevice()} if sys.argv[1:] else {}
+for num_rows in (2, 3):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], **options)
+    with strategy.scope():
+        task = Retrieval()
+    step = lambda: task(tf.ones([num_rows, 4]), tf.ones([num_rows, 4]))
+    try:
+        found = tf.function(lambda: strategy.run(step), autograph=False)()
+    except tf.errors.InvalidArgumentError as error:
+        sys.exit(f"InvalidArgumentError: {error}")
+print(*(float(x) for x in strategy.experimental_local_results(found)))
+"""
+
+
+def make_a_second_strategy():
+    done = run(sys.executable, "-c", STRATEGIES, TF_USE_LEGACY_KERAS="1")
+    assert done.returncode == 1
+    raise tf.errors.InvalidArgumentError(None, None, done.stderr)
+
+
+def test_strategies_that_reduce_to_one_device_may_be_several():
+    done = run(sys.executable, "-c", STRATEGIES, "fix", TF_USE_LEGACY_KERAS="1")
+    # Three rows of two replicas, each against six candidates of equal score.
+    np.testing.assert_allclose(
+        [float(x) for x in done.stdout.split()], [3 * np.log(6)] * 2, rtol=1e-5
+    )
+
+
+def model_of(task):
+    towers = UserTower(num_users=3, dim=4), ItemTower(num_items=3, dim=4)
+    return RetrievalModel(*towers, 3, task, InBatchNegatives())
 
 
 # Each is its own best.
@@ -255,6 +301,7 @@ PROVOKED = {
         lambda: embedding_loss(CROLoss(), embeddings(0), embeddings(1, 2))
     ],
     "The mean, under a distribution strategy": [mean_under_a_strategy],
+    "A second strategy in one process": [make_a_second_strategy],
     "Too few hard negatives": [
         lambda: call(tfrs.tasks.Retrieval(num_hard_negatives=-3)),
         lambda: Retrieval(num_hard_negatives=0),
@@ -262,6 +309,10 @@ PROVOKED = {
     "Hard negatives in half precision": [mine_in_half_precision],
     "keras-tuner refuses the model": [tune_a_model_of_keras_2],
     "A class of one's own is not found": [load_what_is_not_registered],
+    "A model that cannot be saved whole": [
+        lambda: model_of(tfrs.tasks.Retrieval(loss=CROLoss())).save("model.keras"),
+        lambda: model_of(Retrieval()).save("model", save_format="tf"),
+    ],
     "A kernel of one's own cannot be saved": [
         lambda: CROLoss(kernel=lambda x: keras.ops.exp(x)).get_config()
     ],

@@ -706,7 +706,7 @@ WRONG_CALLS = {
     "few probabilities": (
         {},
         {"candidate_sampling_probability": PROBABILITY[:B]},
-        r"`candidate_sampling_probability` must have shape \(13,\)",
+        r"`candidate_sampling_probability` must have one of the shapes .* Received: shape \(8,\)",
     ),
     "narrow mask": ({}, {"score_mask": MASK[:, :B]}, "`score_mask` must have one of the shapes"),
     "few weights": (

@@ -3,6 +3,7 @@
 from tfrs_croloss.losses.engine import rows_of_a_block
 from tfrs_croloss.losses.membership import is_among, labels_of
 from tfrs_croloss.retrieval.requirements import tf, tfrs
+from tfrs_croloss.retrieval.updates import after, updated
 
 # What TFRS gives to a candidate that is absent.
 ABSENT = tfrs.layers.loss.MIN_FLOAT
@@ -25,7 +26,7 @@ class BatchMetrics:
         self.num_hard_negatives = num_hard_negatives
 
     def update(self, queries, candidates, ids, in_batch, sample_weight, known_ids, mask):
-        """Updates the metrics with a batch.
+        """Updates the metrics with a batch, and gives a tensor that comes after that.
 
         Args:
             queries: `[num_queries, dim]` or `[num_queries, num_heads, dim]`.
@@ -35,7 +36,7 @@ class BatchMetrics:
             in_batch: Whether the positives of other rows are negatives.
             sample_weight: `[num_queries]`, or None.
             known_ids: `[num_queries, num_known]`, or None.
-            mask: `[num_queries, num_candidates]`, or None.
+            mask: `[num_candidates]` or `[num_queries, num_candidates]`, or None.
         """
         num_queries, num_candidates = tf.shape(queries)[0], tf.shape(candidates)[0]
         row, column = tf.range(num_queries)[:, tf.newaxis], tf.range(num_candidates)[tf.newaxis]
@@ -46,10 +47,10 @@ class BatchMetrics:
             def rows(x):
                 return None if x is None else x[start : start + size]
 
-            is_own = column == rows(row)
+            is_own = tf.equal(column, rows(row))
             absent = is_among(labels, rows(own_labels)) & ~is_own
             if mask is not None:
-                absent |= ~rows(mask)
+                absent |= ~(mask if mask.shape.rank == 1 else rows(mask))
             if not in_batch:
                 absent |= (column < num_queries) & ~is_own
             scores = tf.linalg.matmul(rows(queries), candidates, transpose_b=True)
@@ -65,8 +66,11 @@ class BatchMetrics:
                 is_positive, scores = (
                     tf.gather(x, hardest, batch_dims=1) for x in (is_positive, scores)
                 )
-            for metric in self.metrics:
-                metric.update_state(is_positive, scores, sample_weight=rows(sample_weight))
-            return (start + size,)
+            weight = rows(sample_weight)
+            updates = [
+                updated(metric, is_positive, scores, sample_weight=weight)
+                for metric in self.metrics
+            ]
+            return after(updates, start + size)
 
-        tf.while_loop(lambda start: start < num_queries, update_block, (0,))
+        return tf.while_loop(lambda start: start < num_queries, update_block, (0,))[0]

@@ -29,7 +29,8 @@ def into_mask(known_ids, mask, candidate_ids, positive_index=None):
     place = row * num_candidates + tf.cast(column, tf.int64)
     stays = tf.zeros_like(place, tf.bool)
     if positive_index is not None:
-        stays = tf.cast(column, tf.int64) == tf.gather(tf.cast(positive_index, tf.int64), row)
+        own = tf.gather(tf.cast(positive_index, tf.int64), row)
+        stays = tf.equal(tf.cast(column, tf.int64), own)
     others = tf.SparseTensor(place[:, tf.newaxis], stays, [num_queries * num_candidates])
     kept = tf.sparse.to_dense(others, default_value=True, validate_indices=False)
     kept = tf.reshape(kept, [num_queries, num_candidates])

@@ -39,6 +39,10 @@ class Memory(tf.Module):
             "probability": variable(tf.ones([self.size]), "probability"),
         }
 
+    def state(self):
+        """Its variables by name."""
+        return {**self.columns, "filled": self.filled}
+
     def is_filled(self):
         """Which of its places hold a candidate yet, bool `[size]`."""
         return tf.range(self.size, dtype=tf.int64) < self.filled
@@ -55,18 +59,20 @@ class Memory(tf.Module):
         }
 
     def push(self, columns):
-        """Puts rows before those it holds, and forgets the oldest.
+        """Puts rows before those it holds, forgets the oldest, and gives the operation of that.
 
         Args:
             columns: A dict of tensors, as the task's candidates. A column that it lacks keeps its
                 default: an id of 0, a weight and a probability of 1.
         """
         num_rows = tf.shape(columns["embedding"])[0]
+        assigned = []
         for name, variable in self.columns.items():
             default = tf.zeros if name == "id" else tf.ones
             rows = columns.get(name)
             if rows is None:
                 rows = default(tf.concat([[num_rows], variable.shape[1:]], 0), variable.dtype)
             rows = tf.cast(tf.stop_gradient(rows), variable.dtype)
-            variable.assign(tf.concat([rows, variable], axis=0)[: self.size])
-        self.filled.assign(tf.minimum(self.filled + tf.cast(num_rows, tf.int64), self.size))
+            assigned.append(variable.assign(tf.concat([rows, variable], axis=0)[: self.size]))
+        filled = tf.minimum(self.filled + tf.cast(num_rows, tf.int64), self.size)
+        return tf.group(*assigned, self.filled.assign(filled))

@@ -4,18 +4,31 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
-from tfrs_croloss._typing import Array, Features, Model
+from tfrs_croloss._typing import Array, Features, Model, StrPath
 from tfrs_croloss.losses.arguments import check_non_negative
+from tfrs_croloss.losses.registration import register
 from tfrs_croloss.retrieval.negatives import InBatchNegatives, Negatives, candidate_weight, parts_of
+from tfrs_croloss.retrieval.precision import at_least_float32
 from tfrs_croloss.retrieval.requirements import tf, tf_keras, tfrs
+from tfrs_croloss.retrieval.saving import (
+    build,
+    call_spec,
+    check_constructor,
+    config_of,
+    features_config,
+    features_from,
+)
 from tfrs_croloss.retrieval.thresholds import Thresholds
+from tfrs_croloss.retrieval.towers import HistoryTower
 
 # Rows a call when embedding a whole catalogue or all users.
 EMBEDDING_ROWS = 8192
 
 
+@register
 class RetrievalModel(tfrs.Model):
     """Two towers trained by a `tfrs.tasks.Retrieval`, with negatives from the batch or beyond it.
 
@@ -204,6 +217,7 @@ class RetrievalModel(tfrs.Model):
         if "training" in self._task_takes:
             options["training"] = training
         queries = self.query_tower(inputs["query"], training=training)
+        self.built = True  # For Keras, which looks for it when it saves.
         if training and self.query_dropout:
             queries = self._dropped_out(queries)
         candidates = self.embed_items(items, training=training)
@@ -264,7 +278,7 @@ class RetrievalModel(tfrs.Model):
             query: What the query tower takes: an array or a dict of arrays, with a row a query.
 
         Returns:
-            A numpy array `[num_queries, dim]`.
+            A numpy array `[num_queries, dim]`, float32 at least.
         """
 
         def embed(rows):
@@ -285,23 +299,143 @@ class RetrievalModel(tfrs.Model):
         self.thresholds.refresh(self.query_embeddings(query), self.candidate_embeddings())
 
     def candidate_embeddings(self):
-        """Embeds the whole catalogue, in blocks, to a numpy array `[num_items, dim]`."""
+        """Embeds the whole catalogue, in blocks, to a numpy array `[num_items, dim]`.
+
+        It is float32 at least, as that of `query_embeddings`.
+        """
         return _in_blocks(
             lambda rows: self.embed_items(tf.range(rows.start, rows.stop)), self.num_items
         )
+
+    def save(
+        self,
+        filepath: StrPath,
+        overwrite: bool = True,
+        save_format: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Saves the model whole, as Keras does: architecture, weights, optimizer.
+
+        `tf_keras.models.load_model(filepath)` gives it back, once `tfrs_croloss.retrieval` and the
+        modules of your own classes are imported. Factorized metrics are left out.
+
+        Args:
+            filepath: A path that ends in `.keras`.
+            overwrite: Whether a file that is there is replaced without asking.
+            save_format: `"keras"` or None.
+            **options: Further arguments of Keras's `save`.
+
+        Raises:
+            ValueError: If a part of the model has no config that it could be made of again, or the
+                format is another: a SavedModel holds a `call`, which two towers have not.
+        """
+        is_keras = save_format == "keras" or (
+            save_format is None and str(filepath).endswith(".keras")
+        )
+        if not is_keras and type(self).call is tf_keras.Model.call:
+            raise ValueError(
+                '`filepath` must end in ".keras": model.save("model.keras"). To serve the model '
+                "call `tfrs_croloss.serving.export_model(model, ...)`. Received: "
+                f"{str(filepath)!r}, save_format={save_format!r}"
+            )
+        super().save(filepath, overwrite=overwrite, save_format=save_format, **options)
+
+    def get_config(self):
+        """The arguments of the constructor, as plain values.
+
+        Raises:
+            ValueError: If a part has no config, with what to do instead.
+        """
+        thresholds = self.thresholds
+        config = {
+            name: config_of(name, getattr(self, name))
+            for name in ("query_tower", "candidate_tower", "task", "reverse_task")
+        }
+        for name in ("query_tower", "candidate_tower"):
+            # They are called instead: `build_from_config`.
+            if call_spec(getattr(self, name)) is not None:
+                config[name].pop("build_config", None)
+        if self._shares_items():
+            config["query_tower"]["config"]["item_tower"] = None
+        config |= {
+            "negatives": [config_of("negatives", part) for part in self.negatives],
+            "item_features": features_config(self.item_features),
+            "thresholds": thresholds
+            and {"num_users": thresholds.values.shape[0], "k": thresholds.k},
+            "num_items": self.num_items,
+            "weigh": self.weigh,
+            "query_dropout": self.query_dropout,
+            "reverse_weight": self.reverse_weight,
+        }
+        if type(self).get_config is RetrievalModel.get_config:
+            check_constructor("model", type(self), config)
+        return config
+
+    def _shares_items(self):
+        table = getattr(self.candidate_tower, "embedding", None)
+        return isinstance(self.query_tower, HistoryTower) and self.query_tower.embedding is table
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The model that `get_config` is of, without its weights."""
+
+        def made(part):
+            return tf_keras.saving.deserialize_keras_object(part, custom_objects)
+
+        config = dict(config)
+        candidate_tower, query_tower = made(config["candidate_tower"]), config["query_tower"]
+        inner = query_tower["config"]
+        if "item_tower" in inner and inner["item_tower"] is None:
+            inner = {**inner, "item_tower": candidate_tower}
+        thresholds = config["thresholds"]
+        config |= {
+            "query_tower": made({**query_tower, "config": inner}),
+            "candidate_tower": candidate_tower,
+            "task": made(config["task"]),
+            "reverse_task": made(config["reverse_task"]),
+            "negatives": [
+                keras.saving.deserialize_keras_object(part) for part in config["negatives"]
+            ],
+            "item_features": features_from(config["item_features"]),
+            "thresholds": thresholds and Thresholds(**thresholds),
+        }
+        return cls(**config)
+
+    def get_build_config(self):
+        """What the towers were called with."""
+        return {name: call_spec(getattr(self, name)) for name in ("query_tower", "candidate_tower")}
+
+    def build_from_config(self, config):
+        """Makes the variables of the towers."""
+        for name, spec in config.items():
+            if spec is not None:
+                build(getattr(self, name), spec)
+        self.built = any(config.values())
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        if self.thresholds is not None:
+            store["thresholds"] = self.thresholds.values.numpy()
+
+    def load_own_variables(self, store):
+        own = {name: store[name] for name in store.keys() if name != "thresholds"}  # noqa: SIM118
+        super().load_own_variables(own)
+        if self.thresholds is not None:
+            self.thresholds.values.assign(store["thresholds"])
 
 
 def _in_blocks(embed, num_rows):
     starts = range(0, num_rows, EMBEDDING_ROWS)
     blocks = [slice(start, min(start + EMBEDDING_ROWS, num_rows)) for start in starts]
-    return np.concatenate([embed(rows).numpy() for rows in blocks])
+    # A tower in half precision gives embeddings whose products are not to be rounded again.
+    return np.concatenate([at_least_float32(embed(rows)).numpy() for rows in blocks])
 
 
 def _own_positive_and_extras(num_queries, num_candidates):
     """Masks the positives of the other rows: `[num_queries, num_candidates]`, True to keep."""
     column = tf.range(num_candidates)[tf.newaxis, :]
     row = tf.range(num_queries)[:, tf.newaxis]
-    return (column == row) | (column >= num_queries)
+    return tf.equal(column, row) | (column >= num_queries)
 
 
 def _over_replicas(count):

@@ -47,17 +47,17 @@ class Pool:
             self.present = tf.concat([tf.ones([before], tf.bool), memory.is_filled()], axis=0)
 
     def mask(self, mask):
-        """A mask `[num_queries, num_candidates]` of this replica's candidates, widened to all."""
+        """A mask `[..., num_candidates]` of this replica's candidates, widened to all."""
         if mask is None:
             return self.present
-        own, extras = mask[:, : self.num_queries], mask[:, self.num_queries :]
+        own, extras = mask[..., : self.num_queries], mask[..., self.num_queries :]
         parts = []
         if self.in_batch:
             after = tf.shape(self.everyone["embedding"])[0] - self.offset - self.num_queries
             parts += [_all(mask, self.offset), own, _all(mask, after)]
-        mask = tf.concat([*parts, extras, _all(mask, self.memory_size)], axis=1)
+        mask = tf.concat([*parts, extras, _all(mask, self.memory_size)], axis=-1)
         return mask if self.present is None else mask & self.present
 
 
 def _all(mask, width):
-    return tf.ones(tf.stack([tf.shape(mask)[0], width]), tf.bool)
+    return tf.ones(tf.concat([tf.shape(mask)[:-1], [width]], axis=0), tf.bool)

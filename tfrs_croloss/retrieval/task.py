@@ -7,28 +7,36 @@ import keras
 from tfrs_croloss._typing import Loss
 from tfrs_croloss.losses import CROLoss, RetrievalLoss, embedding_loss
 from tfrs_croloss.losses.arguments import check_count, check_positive
-from tfrs_croloss.losses.checks import check_shape
 from tfrs_croloss.losses.registration import register, serialize
+from tfrs_croloss.retrieval.arguments import (
+    as_candidates,
+    as_integers,
+    as_mask,
+    as_metrics,
+    as_probabilities,
+    as_queries,
+    as_row_weights,
+    is_string,
+)
 from tfrs_croloss.retrieval.batch_metrics import BatchMetrics
 from tfrs_croloss.retrieval.known_positives import into_mask
 from tfrs_croloss.retrieval.memory import Memory
 from tfrs_croloss.retrieval.pool import Pool
+from tfrs_croloss.retrieval.precision import at_least_float32
 from tfrs_croloss.retrieval.replicas import num_replicas, summed
 from tfrs_croloss.retrieval.requirements import tf, tf_keras, tfrs
+from tfrs_croloss.retrieval.updates import after, updated
 
 # As in TFRS's log-Q correction.
 LEAST_PROBABILITY = 1e-6
-
-# Columns that have one number a candidate, by their arguments.
-COLUMNS = {"id": "candidate_ids", "probability": "candidate_sampling_probability"}
 
 
 @register
 class Retrieval(tfrs.tasks.Retrieval):
     """The retrieval task, with the loss straight from embeddings and negatives from everywhere.
 
-    It takes all that `tfrs.tasks.Retrieval` takes and gives the same loss for the same arguments.
-    Beyond that:
+    It takes what `tfrs.tasks.Retrieval` takes and gives the same loss for the same arguments, but
+    refuses ids that are floats and a matrix of sampling probabilities. Beyond that:
 
     - The score matrix is never held: its rows are computed, compared and forgotten a block at a
       time, in less time and memory (`embedding_loss`).
@@ -37,6 +45,8 @@ class Retrieval(tfrs.tasks.Retrieval):
     - Embeddings of past batches can be negatives too (`memory_size`).
     - A user's other positives are no negatives (`known_positive_ids`), and candidates have weights
       (`candidate_weight`), with hard negatives as without.
+    - The metrics of a training step are those of the weights before it. In TFRS's task a
+      `FactorizedTopK` over the model's own tower reads them in the middle of the update.
 
     **Reduction under replicas.** Each replica returns its share of the loss: their sum is the loss
     of the whole batch, and so is the sum of their gradients that an optimizer takes. A loss with
@@ -49,10 +59,11 @@ class Retrieval(tfrs.tasks.Retrieval):
     Args:
         loss: A `RetrievalLoss`; None is the softmax cross-entropy, TFRS's default. Any other loss
             is called on the whole matrix, by TFRS's own task, with TFRS's options alone.
-        metrics: As in TFRS: factorized metrics of the whole catalogue.
+        metrics: As in TFRS: factorized metrics of the whole catalogue, one or a list. As the
+            attribute `factorized_metrics` they can be set later, likewise the two below.
         batch_metrics: As in TFRS: Keras metrics of labels and scores, of this replica's batch
-            without the memory, a block of rows at a time.
-        loss_metrics: As in TFRS: Keras metrics of the loss.
+            without the memory, a block of rows at a time. One or a list.
+        loss_metrics: As in TFRS: Keras metrics of the loss, one or a list.
         temperature: Divides the scores.
         num_hard_negatives: Compare with this many negatives of the highest scores alone, ≥ 1.
         remove_accidental_hits: Whether candidates with the id of a row's positive are no negatives
@@ -107,9 +118,9 @@ class Retrieval(tfrs.tasks.Retrieval):
             memory_size = check_count("memory_size", memory_size)
         super().__init__(
             loss=CROLoss("exponential", name="softmax") if loss is None else loss,
-            metrics=metrics,
-            batch_metrics=batch_metrics,
-            loss_metrics=loss_metrics,
+            metrics=as_metrics("metrics", metrics),
+            batch_metrics=as_metrics("batch_metrics", batch_metrics),
+            loss_metrics=as_metrics("loss_metrics", loss_metrics),
             temperature=temperature,
             num_hard_negatives=num_hard_negatives,
             remove_accidental_hits=remove_accidental_hits,
@@ -117,13 +128,45 @@ class Retrieval(tfrs.tasks.Retrieval):
         )
         # The loss is computed in float32 at least: embeddings are not to be rounded before.
         self._autocast = False
-        self._batches = BatchMetrics(self._batch_metrics, block_size, num_hard_negatives)
         self.block_size = block_size
         self.cross_replica = cross_replica
         self.memory_size = memory_size
         self.memory = Memory(memory_size) if memory_size else None
         if self.memory is not None and not isinstance(self._loss, RetrievalLoss):
             raise ValueError(_needs_our_loss("memory_size", self._loss))
+
+    @property
+    def factorized_metrics(self):
+        """The metrics of the whole catalogue: set one, a list or None."""
+        return self._factorized_metrics
+
+    @factorized_metrics.setter
+    def factorized_metrics(self, metrics):
+        self._set_metrics("factorized_metrics", metrics)
+
+    @property
+    def batch_metrics(self):
+        """The metrics of labels and scores: set one, a list or None."""
+        return self._batch_metrics
+
+    @batch_metrics.setter
+    def batch_metrics(self, metrics):
+        self._set_metrics("batch_metrics", metrics)
+
+    @property
+    def loss_metrics(self):
+        """The metrics of the loss: set one, a list or None."""
+        return self._loss_metrics
+
+    @loss_metrics.setter
+    def loss_metrics(self, metrics):
+        self._set_metrics("loss_metrics", metrics)
+
+    def _set_metrics(self, name, metrics):
+        metrics, before = as_metrics(name, metrics), getattr(self, f"_{name}")
+        # Keras would go on to report the metrics that an attribute once held.
+        self._metrics[:] = [x for x in self._metrics if all(x is not y for y in before)]
+        setattr(self, f"_{name}", metrics)
 
     def call(
         self,
@@ -148,13 +191,17 @@ class Retrieval(tfrs.tasks.Retrieval):
                 is then the best of the heads'.
             candidate_embeddings: `[num_candidates, dim]`: the positives of the queries in their
                 order, then any number of extra negatives.
-            sample_weight: Weights of the rows, `[num_queries]`.
-            candidate_sampling_probability: `[num_candidates]`, for TFRS's log-Q correction, which
-                shifts the positive's score too. `candidate_weight` does not.
-            candidate_ids: `[num_candidates]`, integers or strings.
+            sample_weight: Weights of the rows, `[num_queries]`, `[num_queries, 1]` or a number.
+            candidate_sampling_probability: `[num_candidates]`, `[1, num_candidates]` or a number,
+                for TFRS's log-Q correction, which shifts the positive's score too.
+                `candidate_weight` does not. A matrix of them, one a score, is refused.
+            candidate_ids: `[num_candidates]`, integers or strings. Floats are refused, where TFRS's
+                task compares them.
             compute_metrics: Whether to update the factorized metrics.
             compute_batch_metrics: Whether to update the batch metrics.
-            score_mask: Bool `[num_queries, num_candidates]`: False where a candidate is absent.
+            score_mask: Bool `[num_queries, num_candidates]`, or what broadcasts to that, as
+                `[num_candidates]` and `[num_queries, 1]`: False where a candidate is absent. A row
+                whose positive is absent has no loss.
             candidate_weight: v_j ≥ 0, `[num_candidates]`, or `[num_queries, num_candidates]` where
                 there are no candidates beyond these: how many items each stands for.
             known_positive_ids: `[num_queries, num_known]`, ids that are no negatives of the row: a
@@ -172,8 +219,8 @@ class Retrieval(tfrs.tasks.Retrieval):
             The loss, under replicas this one's share; `[num_queries]` if the loss has no reduction.
 
         Raises:
-            ValueError: If ids or thresholds are missing, a shape does not fit, or there are no
-                negatives.
+            ValueError: If ids or thresholds are missing, ids are floats, a shape does not fit, or
+                there are no negatives.
         """
         options = {
             "candidate_weight": candidate_weight is not None,
@@ -186,13 +233,19 @@ class Retrieval(tfrs.tasks.Retrieval):
             for name, is_wanted in options.items():
                 if is_wanted:
                     raise ValueError(_needs_our_loss(name, self._loss))
-            return super().call(
+            updates = self._update_factorized(
+                compute_metrics,
                 query_embeddings,
                 candidate_embeddings,
+                candidate_ids,
+                sample_weight,
+            )
+            return super().call(
+                *after(updates, query_embeddings, candidate_embeddings),
                 sample_weight=sample_weight,
                 candidate_sampling_probability=candidate_sampling_probability,
                 candidate_ids=candidate_ids,
-                compute_metrics=compute_metrics,
+                compute_metrics=False,
                 compute_batch_metrics=compute_batch_metrics,
                 score_mask=score_mask,
             )
@@ -204,80 +257,118 @@ class Retrieval(tfrs.tasks.Retrieval):
                     "Weigh the candidates with `candidate_weight` instead"
                 )
             threshold = self._over_temperature(tf.cast(threshold, self._loss.dtype))
-        needs_ids = self._remove_accidental_hits or known_positive_ids is not None
-        if needs_ids and candidate_ids is None:
-            raise ValueError(
-                "`candidate_ids` must be given with `remove_accidental_hits` and with "
-                "`known_positive_ids`. Received: None"
-            )
         if self.memory is not None and training is None:
             raise ValueError(
                 "`training` must be given to a task with a memory: True in training, False in "
                 "evaluation, as `tfrs.Model.compute_loss` gets it. Received: None"
             )
-        queries, candidates = (
-            tf.cast(x, self._loss.dtype) for x in (query_embeddings, candidate_embeddings)
-        )
+        queries = as_queries(query_embeddings, self._loss.dtype)
+        candidates = as_candidates(candidate_embeddings, self._loss.dtype)
+        self._check_sizes(queries.shape[0], candidates.shape[0], in_batch)
+        ids, known_ids = self._ids(candidate_ids, known_positive_ids, queries, candidates)
         # What is known of each candidate, and of each row.
         columns = {
             "embedding": candidates,
-            "id": _as_integers("candidate_ids", candidate_ids) if needs_ids else None,
-            "weight": _as_floats(candidate_weight, candidates),
-            "probability": _as_floats(candidate_sampling_probability, candidates),
+            "id": ids,
+            "weight": None
+            if candidate_weight is None
+            else tf.cast(candidate_weight, queries.dtype),
+            "probability": as_probabilities(candidate_sampling_probability, candidates),
         }
         columns = {name: x for name, x in columns.items() if x is not None}
-        num_queries, num_candidates = queries.shape[0], candidates.shape[0]
-        for name in columns.keys() & {"id", "probability"}:
-            check_shape(COLUMNS[name], columns[name], (num_candidates,))
-        if None not in (num_queries, num_candidates):
-            has_others = in_batch or self.memory is not None
-            if num_candidates < num_queries + (0 if has_others else 1):
-                raise ValueError(
-                    "`candidate_embeddings` must hold the positive of each query, and more with "
-                    "`in_batch=False` and no memory. Received: "
-                    f"{num_candidates} candidates for {num_queries} queries"
-                )
         rows = {
-            "sample_weight": _as_floats(sample_weight, candidates),
-            "known_ids": _as_integers("known_positive_ids", known_positive_ids),
-            "mask": None if score_mask is None else tf.cast(score_mask, tf.bool),
+            "sample_weight": as_row_weights(sample_weight, queries),
+            "known_ids": known_ids,
+            "mask": as_mask(score_mask, queries, candidates),
         }
-        if known_positive_ids is not None:
-            if _is_string(candidate_ids) != _is_string(known_positive_ids):
-                raise ValueError(
-                    "`candidate_ids` and `known_positive_ids` must both be integers or both "
-                    "strings: an item would never match itself. Received: one of each"
-                )
-            check_shape("known_positive_ids", rows["known_ids"], (num_queries, None))
-        loss = self._loss_of(queries, dict(columns), in_batch, training, threshold, **rows)
+        updates = self._update_factorized(
+            compute_metrics,
+            query_embeddings,
+            candidate_embeddings,
+            candidate_ids,
+            rows["sample_weight"],
+        )
+        if compute_batch_metrics and self._batch_metrics:
+            updates.append(self._update_batch(queries, columns, in_batch, **rows))
+        queries, columns["embedding"] = after(updates, queries, candidates)
+        loss = self._loss_of(queries, columns, in_batch, training, threshold, **rows)
+        of_loss = loss if loss.shape.rank else summed(loss)
+        (loss,) = after([updated(metric, of_loss) for metric in self._loss_metrics], loss)
+        return loss
 
-        for metric in self._loss_metrics:
-            metric.update_state(loss if loss.shape.rank else summed(loss))
-        if compute_metrics and queries.shape.rank == 2:
-            # TFRS itself passes the ids of extra candidates too, which its metrics refuse.
-            count = tf.shape(queries)[0]
-            for metric in self._factorized_metrics:
-                metric.update_state(
-                    query_embeddings,
-                    tf.convert_to_tensor(candidate_embeddings)[:count],
-                    true_candidate_ids=(
-                        None
-                        if candidate_ids is None
-                        else tf.convert_to_tensor(candidate_ids)[:count]
-                    ),
+    def _check_sizes(self, num_queries, num_candidates, in_batch):
+        if None in (num_queries, num_candidates):
+            return
+        has_others = in_batch or self.memory is not None
+        if num_candidates < num_queries + (0 if has_others else 1):
+            raise ValueError(
+                "`candidate_embeddings` must hold the positive of each query, and more with "
+                "`in_batch=False` and no memory. Received: "
+                f"{num_candidates} candidates for {num_queries} queries"
+            )
+
+    def _ids(self, candidate_ids, known_ids, queries, candidates):
+        """Both as integers, as far as the loss wants them."""
+        if not (self._remove_accidental_hits or known_ids is not None):
+            return None, None
+        if candidate_ids is None:
+            raise ValueError(
+                "`candidate_ids` must be given with `remove_accidental_hits` and with "
+                "`known_positive_ids`. Received: None"
+            )
+        ids = as_integers("candidate_ids", candidate_ids, candidates.shape[0])
+        if known_ids is None:
+            return ids, None
+        known = as_integers("known_positive_ids", known_ids, queries.shape[0], None)
+        if is_string(candidate_ids) != is_string(known_ids):
+            raise ValueError(
+                "`candidate_ids` and `known_positive_ids` must both be integers or both "
+                "strings: an item would never match itself. Received: one of each"
+            )
+        return ids, known
+
+    def _update_factorized(self, is_wanted, queries, candidates, ids, sample_weight):
+        """Updates the metrics of the whole catalogue, of queries without heads."""
+        if not (is_wanted and self._factorized_metrics):
+            return []
+        queries, candidates = (at_least_float32(x) for x in (queries, candidates))
+        # TFRS itself passes the ids of extra candidates too, which its metrics refuse.
+        own = slice(tf.shape(queries)[0])
+        if ids is not None:
+            ids = tf.convert_to_tensor(ids)[own]
+            ids = ids if ids.shape.rank is not None else tf.ensure_shape(ids, [None])
+
+        def update():
+            return [
+                updated(
+                    metric,
+                    queries,
+                    candidates[own],
+                    true_candidate_ids=ids,
                     sample_weight=sample_weight,
                 )
-        if compute_batch_metrics and self._batch_metrics:
-            own = tf.range(tf.shape(queries)[0])
-            self._batches.update(
-                self._scaled(queries, columns),
-                _shifted(columns),
-                columns.get("id"),
-                in_batch,
-                rows["sample_weight"],
-                *into_mask(rows["known_ids"], rows["mask"], columns.get("id"), own),
-            )
-        return loss
+                for metric in self._factorized_metrics
+            ]
+
+        if queries.shape.rank is not None:
+            return update() if queries.shape.rank == 2 else []
+        nothing = tf.constant(0)
+        return [
+            *tf.cond(tf.rank(queries) < 3, lambda: after(update(), nothing), lambda: (nothing,))
+        ]
+
+    def _update_batch(self, queries, columns, in_batch, sample_weight, known_ids, mask):
+        """Updates the metrics of the batch."""
+        metrics = BatchMetrics(self._batch_metrics, self.block_size, self._num_hard_negatives)
+        ids, own = columns.get("id"), tf.range(tf.shape(queries)[0])
+        return metrics.update(
+            self._scaled(queries, columns),
+            _shifted(columns),
+            ids,
+            in_batch,
+            sample_weight,
+            *into_mask(known_ids, mask, ids, own),
+        )
 
     def _loss_of(
         self, queries, columns, in_batch, training, threshold, sample_weight, known_ids, mask
@@ -307,9 +398,10 @@ class Retrieval(tfrs.tasks.Retrieval):
         row_weight = sample_weight
         if not in_batch and mask is not None:
             # The positive is no candidate then: without it the row has no loss.
-            row_weight = tf.cast(tf.linalg.diag_part(mask), queries.dtype)
+            of_own = mask[:num_queries] if mask.shape.rank == 1 else tf.linalg.diag_part(mask)
+            row_weight = tf.cast(of_own, queries.dtype)
             if sample_weight is not None:
-                row_weight *= tf.reshape(sample_weight, [-1])
+                row_weight *= sample_weight
         reduction = self._loss.reduction
         loss = embedding_loss(
             self._loss,
@@ -334,7 +426,10 @@ class Retrieval(tfrs.tasks.Retrieval):
             total = num_queries if sample_weight is None else tf.reduce_sum(sample_weight)
             loss = tf.math.divide_no_nan(loss, tf.cast(summed(total), loss.dtype))
         if self.memory is not None and training:
-            self.memory.push(pool.everyone)
+            # In a graph of TensorFlow 1 nothing else has the loss read it before.
+            with tf.control_dependencies([loss]):
+                pushed = self.memory.push(pool.everyone)
+            (loss,) = after([pushed], loss)
         return loss
 
     def _scaled(self, queries, columns):
@@ -350,8 +445,30 @@ class Retrieval(tfrs.tasks.Retrieval):
 
     def build(self, input_shape):
         if self.memory is not None:
-            self.memory.build(input_shape[-1])
+            dim = input_shape[-1] if input_shape.rank else None
+            if dim is None:
+                raise ValueError(
+                    "`query_embeddings` must have a known last dimension for a memory: give them "
+                    "one, tf.ensure_shape(query_embeddings, [None, dim]). Received: shape "
+                    f"{input_shape}"
+                )
+            self.memory.build(dim)
         super().build(input_shape)
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        if self.memory is not None and self.built:
+            for name, variable in self.memory.state().items():
+                store[name] = variable.numpy()
+
+    def load_own_variables(self, store):
+        state = {}
+        if self.memory is not None and self.built:
+            state = self.memory.state()
+            for name, variable in state.items():
+                variable.assign(store[name])
+        own = {name: store[name] for name in store.keys() if name not in state}  # noqa: SIM118
+        super().load_own_variables(own)
 
     def get_config(self):
         """The config, without `metrics`: set `factorized_metrics` again, which hold candidates.

@@ -4,26 +4,62 @@ A query tower takes the `query` features of a batch, a dict of `user` and maybe 
 candidate tower takes positions of items. Any other Keras models of these shapes fit in their place.
 """
 
+from typing import Any
+
+from tfrs_croloss.losses.registration import register
+from tfrs_croloss.retrieval.precision import at_least_float32
 from tfrs_croloss.retrieval.requirements import tf, tf_keras
 
 
-def _embedding(num_rows, dim, name):
-    # A norm of about 1 before normalisation, so that a learning rate means the same at any width.
-    initializer = tf_keras.initializers.RandomNormal(stddev=dim**-0.5)
-    return tf_keras.layers.Embedding(num_rows, dim, embeddings_initializer=initializer, name=name)
+class _Tower(tf_keras.Model):
+    """What the towers share.
+
+    Args:
+        name: Name of the tower.
+        normalize: Whether embeddings are L2-normalised.
+        **options: Further arguments of a Keras model.
+    """
+
+    def __init__(self, name, normalize, **options):
+        super().__init__(name=name, **options)
+        self.normalize = normalize
+
+    def _table(self, num_rows, dim, name):
+        # A norm of about 1 before normalisation, so that a learning rate means the same at any
+        # width.
+        return tf_keras.layers.Embedding(
+            num_rows,
+            dim,
+            embeddings_initializer=tf_keras.initializers.RandomNormal(stddev=dim**-0.5),
+            name=name,
+            dtype=self.dtype_policy,
+        )
+
+    def _normalized(self, embeddings):
+        if not self.normalize:
+            return embeddings
+        # In half precision the least norm would be 0, and the norm of nothing NaN.
+        exact = tf.math.l2_normalize(at_least_float32(embeddings), axis=-1)
+        return tf.cast(exact, embeddings.dtype)
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "normalize": self.normalize,
+            "dtype": self.dtype_policy.name,
+            "trainable": self.trainable,
+        }
 
 
-def _normalized(embeddings, is_wanted):
-    return tf.math.l2_normalize(embeddings, axis=-1) if is_wanted else embeddings
-
-
-class ItemTower(tf_keras.Model):
+@register
+class ItemTower(_Tower):
     """An embedding for each item, L2-normalised by default.
 
     Args:
         num_items: Size of the catalogue.
         dim: Width of the embeddings.
         normalize: Whether embeddings are L2-normalised, and scores cosines.
+        **options: Further arguments of a Keras model, as `dtype="mixed_bfloat16"`.
 
     Example:
     >>> import tensorflow as tf
@@ -33,24 +69,34 @@ class ItemTower(tf_keras.Model):
     """
 
     def __init__(
-        self, num_items: int, dim: int, name: str = "item_tower", normalize: bool = True
+        self,
+        num_items: int,
+        dim: int,
+        name: str = "item_tower",
+        normalize: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(name=name)
-        self.normalize = normalize
-        self.embedding = _embedding(num_items, dim, "items")
+        super().__init__(name, normalize, **options)
+        self.embedding = self._table(num_items, dim, "items")
 
     def call(self, items):
         """Positions `[...]` to vectors `[..., dim]`."""
-        return _normalized(self.embedding(items), self.normalize)
+        return self._normalized(self.embedding(items))
+
+    def get_config(self):
+        table = {"num_items": self.embedding.input_dim, "dim": self.embedding.output_dim}
+        return {**super().get_config(), **table}
 
 
-class UserTower(tf_keras.Model):
+@register
+class UserTower(_Tower):
     """An embedding for each user, L2-normalised by default: with `ItemTower`, matrix factorisation.
 
     Args:
         num_users: Number of users.
         dim: Width of the embeddings.
         normalize: Whether embeddings are L2-normalised, and scores cosines.
+        **options: Further arguments of a Keras model, as `dtype="mixed_bfloat16"`.
 
     Example:
     >>> import tensorflow as tf
@@ -60,18 +106,27 @@ class UserTower(tf_keras.Model):
     """
 
     def __init__(
-        self, num_users: int, dim: int, name: str = "user_tower", normalize: bool = True
+        self,
+        num_users: int,
+        dim: int,
+        name: str = "user_tower",
+        normalize: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(name=name)
-        self.normalize = normalize
-        self.embedding = _embedding(num_users, dim, "users")
+        super().__init__(name, normalize, **options)
+        self.embedding = self._table(num_users, dim, "users")
 
     def call(self, query):
         """A dict with positions `user` `[num_queries]` to vectors `[num_queries, dim]`."""
-        return _normalized(self.embedding(query["user"]), self.normalize)
+        return self._normalized(self.embedding(query["user"]))
+
+    def get_config(self):
+        table = {"num_users": self.embedding.input_dim, "dim": self.embedding.output_dim}
+        return {**super().get_config(), **table}
 
 
-class HistoryTower(tf_keras.Model):
+@register
+class HistoryTower(_Tower):
     """The mean of the embeddings of a user's last items, through one dense layer.
 
     It shares the item table, as the model of the CROLoss paper (arXiv 2208.02971) does, and knows
@@ -80,6 +135,7 @@ class HistoryTower(tf_keras.Model):
     Args:
         item_tower: The `ItemTower` whose table it shares.
         normalize: Whether embeddings are L2-normalised, and scores cosines.
+        **options: Further arguments of a Keras model, as `dtype="mixed_bfloat16"`.
 
     Example:
     >>> import tensorflow as tf
@@ -90,19 +146,41 @@ class HistoryTower(tf_keras.Model):
     """
 
     def __init__(
-        self, item_tower: ItemTower, name: str = "history_tower", normalize: bool = True
+        self,
+        item_tower: ItemTower,
+        name: str = "history_tower",
+        normalize: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__(name=name)
-        self.normalize = normalize
+        super().__init__(name, normalize, **options)
         self.embedding = item_tower.embedding
-        self.dense = tf_keras.layers.Dense(self.embedding.output_dim, name="dense")
+        self.dense = tf_keras.layers.Dense(
+            self.embedding.output_dim, name="dense", dtype=self.dtype_policy
+        )
+        # For the config. A layer among the attributes would be a part of the tower.
+        self._item_tower = lambda: item_tower
 
     def call(self, query):
         """A dict with `history` `[num_queries, length]`, to `[num_queries, dim]`."""
         known = query["history"] >= 0
         items = self.embedding(tf.maximum(query["history"], 0))
-        weights = tf.cast(known, items.dtype)[:, :, tf.newaxis]
+        # Half precision can't count to 300.
+        exact = at_least_float32(items)
+        weights = tf.cast(known, exact.dtype)[:, :, tf.newaxis]
         mean = tf.math.divide_no_nan(
-            tf.reduce_sum(items * weights, axis=1), tf.reduce_sum(weights, axis=1)
+            tf.reduce_sum(exact * weights, axis=1), tf.reduce_sum(weights, axis=1)
         )
-        return _normalized(self.dense(mean), self.normalize)
+        return self._normalized(self.dense(tf.cast(mean, items.dtype)))
+
+    def get_config(self):
+        """The config, with that of the item tower; in a saved model the two are one again."""
+        item_tower = tf_keras.saving.serialize_keras_object(self._item_tower())
+        return {**super().get_config(), "item_tower": item_tower}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The tower of a config, whose item tower may be one that is there already."""
+        item_tower = config["item_tower"]
+        if isinstance(item_tower, dict):
+            item_tower = tf_keras.saving.deserialize_keras_object(item_tower, custom_objects)
+        return cls(**{**config, "item_tower": item_tower})

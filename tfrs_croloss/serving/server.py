@@ -24,9 +24,10 @@ class Server(tf.Module):
         self.history_length = history_length
         self.mask_history = mask_history
         # The tower's variables alone: as a Keras model it would want to be saved as one.
-        self.embed = lambda query: model.query_tower(query)
+        self.embed = lambda query: tf.cast(model.query_tower(query), tf.float32)
         self.variables_of_tower = list(model.query_tower.variables) if history_length else []
         # Row `num_users` stands for every unknown user.
+        queries = np.asarray(queries, np.float32)
         self.queries = tf.Variable(np.vstack([queries, _mean(queries)]), trainable=False)
         self.users = _table(data.users)
         self.items = _table(data.items)

@@ -1,0 +1,126 @@
+"""What a call of the task takes, as tensors of one shape and dtype each."""
+
+from collections.abc import Sequence
+
+from tfrs_croloss.losses.checks import check_shape
+from tfrs_croloss.retrieval.requirements import tf
+
+
+def as_metrics(name, metrics):
+    """A list of metrics, from that, one of them or None."""
+    if metrics is None:
+        return []
+    metrics = list(metrics) if isinstance(metrics, Sequence) else [metrics]
+    for metric in metrics:
+        if isinstance(metric, type) or not callable(getattr(metric, "update_state", None)):
+            raise ValueError(
+                f"`{name}` must be a metric, as tf_keras.metrics.Mean() is one, a list of them or "
+                f"None. Received: {metric!r}"
+            )
+    return metrics
+
+
+def as_queries(x, dtype):
+    """Queries `[q, dim]` or `[q, heads, dim]`; with heads where the rank is not known."""
+    x = tf.cast(x, dtype)
+    if x.shape.rank is not None:
+        return x
+    shape = tf.shape(x)
+    return tf.reshape(x, [shape[0], tf.reduce_prod(shape[1:-1]), shape[-1]])
+
+
+def as_candidates(x, dtype):
+    """Candidates `[c, dim]`."""
+    x = tf.cast(x, dtype)
+    return x if x.shape.rank is not None else tf.ensure_shape(x, [None, None])
+
+
+def as_integers(name, ids, *shape):
+    """Ids as integers of 64 bits, strings by their hash.
+
+    Args:
+        name: The argument.
+        ids: What came.
+        *shape: What its shape must be; not checked if ragged.
+    """
+    if isinstance(ids, tf.RaggedTensor):
+        return ids.with_flat_values(as_integers(name, ids.flat_values, None))
+    try:
+        ids = tf.convert_to_tensor(ids)
+    except (ValueError, TypeError) as error:
+        fix = ""
+        if name == "known_positive_ids":
+            fix = ". Where rows differ in length make a tf.RaggedTensor: tf.ragged.constant(...)"
+        raise ValueError(
+            f"`{name}` must make a tensor. Received: {type(ids).__name__} ({error}){fix}"
+        ) from None
+    if ids.dtype == tf.string:
+        ids = tf.strings.to_hash_bucket_fast(ids, 2**63 - 1)
+    elif not ids.dtype.is_integer:
+        raise ValueError(
+            f"`{name}` must be integers or strings. Received: {ids.dtype.name}. Two ids may be one "
+            "number as floats; where none are, cast them: tf.cast(ids, tf.int64)"
+        )
+    ids = tf.cast(ids, tf.int64)
+    if ids.shape.rank is None:
+        return tf.ensure_shape(ids, shape)
+    check_shape(name, ids, shape)
+    return ids
+
+
+def is_string(ids):
+    """Whether ids are strings."""
+    return (ids if tf.is_tensor(ids) else tf.convert_to_tensor(ids)).dtype == tf.string
+
+
+def as_row_weights(weights, queries):
+    """Weights `[q]` of the rows, from these, `[q, 1]` or a number; None stays."""
+    if weights is None:
+        return None
+    num_queries = queries.shape[0]
+    shapes = (), (1,), (num_queries,), (1, 1), (num_queries, 1)
+    weights = _as_tensor("sample_weight", weights, queries.dtype, shapes)
+    return tf.broadcast_to(tf.reshape(weights, [-1]), tf.shape(queries)[:1])
+
+
+def as_probabilities(probabilities, candidates):
+    """One `[c]` a candidate, from these, `[1, c]` or one for all; None stays."""
+    if probabilities is None:
+        return None
+    name, num_candidates = "candidate_sampling_probability", candidates.shape[0]
+    shapes = (), (1,), (num_candidates,), (1, 1), (1, num_candidates)
+    fix = ". A number for each score is more than embeddings hold; tfrs.tasks.Retrieval takes it"
+    x = _as_tensor(name, probabilities, candidates.dtype, shapes, fix)
+    if x.shape.rank not in (0, 1):
+        # What the graph does not know is seen in the step: a row, not a column or a matrix.
+        shape = tf.concat([[1], tf.shape(x)], axis=0)
+        is_row = tf.debugging.assert_equal(
+            tf.size(x), shape[-1], f"`{name}` must be one number a candidate{fix}"
+        )
+        with tf.control_dependencies([] if is_row is None else [is_row]):
+            x = tf.identity(x)
+    return tf.broadcast_to(tf.reshape(x, [-1]), tf.shape(candidates)[:1])
+
+
+def as_mask(mask, queries, candidates):
+    """A mask `[c]` or `[q, c]`, from all that broadcasts to the scores; None stays."""
+    if mask is None:
+        return None
+    q, c = queries.shape[0], candidates.shape[0]
+    shapes = (), (1,), (c,), (1, 1), (1, c), (q, 1), (q, c)
+    mask = _as_tensor("score_mask", mask, tf.bool, shapes)
+    shape = tf.stack([tf.shape(queries)[0], tf.shape(candidates)[0]])
+    if mask.shape.rank in (0, 1) or (mask.shape.rank == 2 and mask.shape[0] == 1):
+        # One for all rows needs no matrix.
+        mask, shape = tf.reshape(mask, [-1]), shape[1:]
+    return tf.broadcast_to(mask, shape)
+
+
+def _as_tensor(name, x, dtype, shapes, fix=""):
+    x = tf.cast(x, dtype)
+    if x.shape.rank is not None:
+        try:
+            check_shape(name, x, *shapes)
+        except ValueError as error:
+            raise ValueError(f"{error}{fix}") from None
+    return x
