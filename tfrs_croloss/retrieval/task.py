@@ -7,6 +7,7 @@ import keras
 from tfrs_croloss._typing import Loss
 from tfrs_croloss.losses import CROLoss, RetrievalLoss, embedding_loss
 from tfrs_croloss.losses.arguments import check_count, check_positive
+from tfrs_croloss.losses.differentiation import traced_as_written
 from tfrs_croloss.losses.registration import register, serialize
 from tfrs_croloss.retrieval.arguments import (
     as_candidates,
@@ -370,6 +371,7 @@ class Retrieval(tfrs.tasks.Retrieval):
             *into_mask(known_ids, mask, ids, own),
         )
 
+    @traced_as_written
     def _loss_of(
         self, queries, columns, in_batch, training, threshold, sample_weight, known_ids, mask
     ):
