@@ -48,9 +48,10 @@ def run(tmp_path):
     return pytest_on_it
 
 
-def test_workers_are_replaced_before_they_hold_much(run):
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_workers_are_replaced_before_they_hold_much(run, workers):
     # All in one would hold 600 MB.
-    code, said = run(400, "-n1")
+    code, said = run(400, f"-n{workers}")
     assert code == 0
     assert f"{NUM_FILES * NUM_TESTS} passed" in said.splitlines()[-1]
     peaks = [int(mb) for mb in re.findall(r"gw\d+ (\d+)", said.split("Peak memory in MB:")[1])]

@@ -62,7 +62,17 @@ def pytest_xdist_make_scheduler(config, log):
                     seen[file] += 1
             return self._parts[nodeid]
 
+        def add_node_collection(self, node, collection):
+            super().add_node_collection(node, collection)
+            if node not in self.registered_collections:
+                raise RuntimeError(
+                    "other tests are collected now than at the start: run them again"
+                )
+
         def _reschedule(self, node):
+            if node not in self.registered_collections and self.workqueue:
+                # It was started a moment ago, and is asked again when it has collected the tests.
+                return
             if getattr(node, "peak", 0) > FULL:
                 # It ends when it has run what it has.
                 if not node.shutting_down:
