@@ -445,12 +445,13 @@ class Retrieval(tfrs.tasks.Retrieval):
 
     def build(self, input_shape):
         if self.memory is not None:
-            dim = input_shape[-1] if input_shape.rank else None
+            shape = tf.TensorShape(input_shape)
+            dim = shape[-1] if shape.rank else None
             if dim is None:
                 raise ValueError(
                     "`query_embeddings` must have a known last dimension for a memory: give them "
                     "one, tf.ensure_shape(query_embeddings, [None, dim]). Received: shape "
-                    f"{input_shape}"
+                    f"{shape}"
                 )
             self.memory.build(dim)
         super().build(input_shape)
