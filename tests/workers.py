@@ -90,6 +90,8 @@ def pytest_testnodedown(node, error):
     peaks = getattr(node, "workeroutput", {}).get("peaks")
     if peaks:
         node.config.stash.setdefault(_peaks, {})[node.gateway.id] = peaks
+    # Its process would stay until the end of the run, with all that it holds.
+    node.gateway.exit()
     scheduler = node.config.stash.get(_scheduler, None)
     session = node.config.pluginmanager.getplugin("dsession")
     if error is None and scheduler is not None and scheduler.workqueue and not session.shouldstop:

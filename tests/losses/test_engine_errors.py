@@ -58,6 +58,10 @@ WRONG = [
     ("score_mask", {"score_mask": np.ones([NUM_QUERIES, 1], bool)}),
     ("sample_weight", {"sample_weight": np.ones(NUM_CANDIDATES)}),
     ("sample_weight", {"sample_weight": np.ones([NUM_QUERIES, 2])}),
+    ("sample_weight", {"sample_weight": [[1.0], [1.0, 2.0]]}),
+    ("sample_weight", {"sample_weight": "x"}),
+    ("candidate_weight", {"candidate_weight": [[1.0], [1.0, 2.0]]}),
+    ("known_positive_ids", {"candidate_ids": IDS, "known_positive_ids": [[1], [2, 3]]}),
 ]
 
 

@@ -263,6 +263,8 @@ def test_a_matrix_of_unknown_shape(make, naive_loss):
     for candidate_weight in (np.ones(9, "float32"), np.ones_like(scores)):
         actual = function(labels, scores, np.ones(6, "float32"), candidate_weight)
         np.testing.assert_allclose(actual, expected, rtol=1e-5)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`sample_weight` of unknown rank"):
+        function(labels, scores, np.ones_like(scores), candidate_weight)
     function = tf.function(
         lambda y, s, w: make()(y, s, sample_weight=w),
         input_signature=[tf.TensorSpec(None, tf.float32)] * 3,

@@ -9,10 +9,22 @@ from keras import ops
 from tfrs_croloss._typing import Array, DType
 from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.losses.channels import summed
-from tfrs_croloss.losses.checks import check_shape, check_shapes, check_values, fits
+from tfrs_croloss.losses.checks import (
+    as_numbers,
+    check_shape,
+    check_shapes,
+    check_values,
+    fits,
+)
 from tfrs_croloss.losses.differentiation import compiled, traced_as_written, with_gradient
 from tfrs_croloss.losses.reductions import row_max, row_sum
-from tfrs_croloss.losses.tensors import as_tensor, at_least_one, broadcast_unranked, is_ranked
+from tfrs_croloss.losses.tensors import (
+    as_tensor,
+    at_least_one,
+    broadcast_unranked,
+    is_ranked,
+    rows_of_unknown_rank,
+)
 
 # A score at or below this is absent, not very negative: TFRS writes float32's minimum / 100 into
 # the scores it masks, others write -inf.
@@ -197,9 +209,11 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         check_shapes(y_true, y_pred)
         num_queries, num_candidates = y_pred.shape
         if sample_weight is not None:
-            sample_weight = as_tensor(sample_weight, dtype=self.dtype)
+            sample_weight = as_numbers("sample_weight", sample_weight, self.dtype)
             if not is_ranked(sample_weight):
-                sample_weight = ops.reshape(sample_weight, (-1,))
+                sample_weight = rows_of_unknown_rank(
+                    "sample_weight", sample_weight, ops.shape(y_pred)[0]
+                )
             is_matrix = fits(sample_weight, (num_queries, num_candidates))
             if is_matrix and sample_weight.shape[1] != 1:
                 if candidate_weight is not None:
@@ -211,7 +225,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             else:
                 check_shape("sample_weight", sample_weight, (), (num_queries,), (num_queries, 1))
         if candidate_weight is not None:
-            candidate_weight = as_tensor(candidate_weight, dtype=self.dtype)
+            candidate_weight = as_numbers("candidate_weight", candidate_weight, self.dtype)
             candidate_weight = broadcast_unranked(candidate_weight, ops.shape(y_pred))
             shapes = (num_candidates,), (num_queries, num_candidates)
             check_shape("candidate_weight", candidate_weight, *shapes)

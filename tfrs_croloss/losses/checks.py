@@ -92,6 +92,16 @@ def check_embeddings(loss, queries, candidates, positives=None):
         _warn_of_size(loss, queries * max(sizes.values()))
 
 
+def as_numbers(name, x, dtype):
+    """Numbers as a tensor of this dtype, or a `ValueError` that names the argument."""
+    try:
+        return as_tensor(x, dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`{name}` must be numbers in rows of one length. Received: {x!r} ({error})"
+        ) from None
+
+
 def as_ids(name, ids, rank=None):
     """Ids as a tensor of integers, or a `ValueError` that names the argument."""
     wide = getattr(ids, "dtype", None)
@@ -102,8 +112,8 @@ def as_ids(name, ids, rank=None):
         is_integer = False
     if not is_integer:
         raise ValueError(
-            f"`{name}` must be integers: the positions of a vocabulary, or a hash. Received: "
-            f"{wide or ids!r}"
+            f"`{name}` must be integers in rows of one length: the positions of a vocabulary, or a "
+            f"hash. Received: {wide or ids!r}. Fill shorter rows up with -1"
         )
     narrow = np.dtype(keras.backend.standardize_dtype(tensor.dtype))
     if isinstance(ids, np.ndarray) and not np.can_cast(ids.dtype, narrow):

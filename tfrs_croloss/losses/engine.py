@@ -8,7 +8,13 @@ from tfrs_croloss._typing import Array
 from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.losses.base import MASKED_SCORE, RetrievalLoss, is_masked
 from tfrs_croloss.losses.blocks import into_blocks, out_of_blocks, sum_over_blocks
-from tfrs_croloss.losses.checks import as_ids, check_embeddings, check_numbers, check_shape
+from tfrs_croloss.losses.checks import (
+    as_ids,
+    as_numbers,
+    check_embeddings,
+    check_numbers,
+    check_shape,
+)
 from tfrs_croloss.losses.differentiation import compiled, traced_as_written, with_gradient
 from tfrs_croloss.losses.membership import is_among, labels_of
 from tfrs_croloss.losses.tensors import (
@@ -150,6 +156,10 @@ def embedding_loss(
     queries = with_slots(queries, 3)
     num_queries, num_candidates = ops.shape(queries)[0], ops.shape(candidates)[0]
     threshold = loss.threshold_of_rows(threshold, queries.shape[0])
+    if candidate_weight is not None:
+        candidate_weight = as_numbers("candidate_weight", candidate_weight, loss.dtype)
+    if sample_weight is not None:
+        sample_weight = as_numbers("sample_weight", sample_weight, loss.dtype)
     check_numbers(
         positive_index,
         num_candidates,
@@ -388,7 +398,7 @@ def _row_weight(sample_weight, reduction, queries):
     """The weights of the rows and the reduction in one factor, `[num_queries, 1]`."""
     weight = ones = ops.ones((ops.shape(queries)[0], 1), dtype=queries.dtype)
     if sample_weight is not None:
-        weight = as_tensor(sample_weight, queries.dtype)
+        weight = sample_weight
         check_shape("sample_weight", weight, (), (queries.shape[0],), (queries.shape[0], 1))
         weight = ops.reshape(weight, (-1, 1)) * ones
     if reduction in ("mean", "sum_over_batch_size"):

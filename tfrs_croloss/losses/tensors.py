@@ -33,6 +33,20 @@ def broadcast_unranked(x, shape):
     return x if is_ranked(x) else ops.broadcast_to(x, shape)
 
 
+def rows_of_unknown_rank(name, x, num_rows):
+    """A number a row, or one for all, flat; the step fails with the argument's name on all else."""
+    import tensorflow as tf
+
+    x = tf.reshape(x, [-1])
+    size = tf.size(x)
+    fits = tf.debugging.Assert(
+        tf.logical_or(tf.equal(size, 1), tf.equal(size, num_rows)),
+        [f"`{name}` of unknown rank must hold a number per row; tf.ensure_shape gives it a rank"],
+    )
+    with tf.control_dependencies([fits]):
+        return tf.identity(x)
+
+
 def with_slots(x, rank):
     """`[num_rows, ...]` as `[num_rows, 1, ...]`, unless it has this rank already."""
     if is_ranked(x):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tfrs_croloss.losses.checks import check_shape
-from tfrs_croloss.retrieval.requirements import tf
+from tfrs_croloss.retrieval.requirements import tf, tfrs
 
 
 def as_metrics(name, metrics):
@@ -12,10 +12,19 @@ def as_metrics(name, metrics):
         return []
     metrics = list(metrics) if isinstance(metrics, Sequence) else [metrics]
     for metric in metrics:
-        if isinstance(metric, type) or not callable(getattr(metric, "update_state", None)):
+        if name in ("metrics", "factorized_metrics"):
+            # A metric of labels and scores cannot take embeddings.
+            fits, example = (
+                isinstance(metric, tfrs.metrics.Factorized),
+                "tfrs.metrics.FactorizedTopK",
+            )
+        else:
+            fits = callable(getattr(metric, "update_state", None)) and not isinstance(metric, type)
+            example = "tf_keras.metrics.Mean"
+        if not fits:
             raise ValueError(
-                f"`{name}` must be a metric, as tf_keras.metrics.Mean() is one, a list of them or "
-                f"None. Received: {metric!r}"
+                f"`{name}` must be a metric, e.g. {example}(...), a list of them or None. "
+                f"Received: {metric!r}"
             )
     return metrics
 

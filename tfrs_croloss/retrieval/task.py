@@ -36,8 +36,10 @@ LEAST_PROBABILITY = 1e-6
 class Retrieval(tfrs.tasks.Retrieval):
     """The retrieval task, with the loss straight from embeddings and negatives from everywhere.
 
-    It takes what `tfrs.tasks.Retrieval` takes and gives the same loss for the same arguments, but
-    refuses ids that are floats and a matrix of sampling probabilities. Beyond that:
+    It takes what `tfrs.tasks.Retrieval` takes and gives the same loss for the same arguments, with
+    these exceptions: ids that are floats, a matrix of sampling probabilities and fewer candidates
+    than queries are refused, and so are embeddings and row weights that are NaN, or negative
+    weights, in an eager call; a row whose positive is masked has a loss of 0. Beyond that:
 
     - The score matrix is never held: its rows are computed, compared and forgotten a block at a
       time, in less time and memory (`embedding_loss`).
