@@ -94,6 +94,9 @@ def test_ids_that_are_names(tmp_path, ids):
         ([["p"], ["q"]], r"\['p'\]"),
         ([datetime.date(2024, 1, 1)] * 2, "datetime.date"),
         (["['p' 'q']", "['r']"], ".*print of a list"),
+        (["[1 2 3]", "[2 3]"], r"'\[1 2 3\]'"),
+        (["(1, 2)", "(3,)"], r"'\(1, 2\)'"),
+        (["{'id': 1}", "{'id': 2}"], '"{'),
     ],
 )
 def test_what_is_no_id(tmp_path, ids, found):
@@ -117,6 +120,7 @@ def test_what_is_no_id(tmp_path, ids, found):
         (pa.array(["p", "q"]).dictionary_encode(), ["p", "q"]),
         (pa.array(["p", "q"], pa.string_view()), ["p", "q"]),
         (["[red]", "[/]"], ["[red]", "[/]"]),
+        (["(1, 2)", "7"], ["(1, 2)", "7"]),
     ],
 )
 def test_ids_of_parquet(tmp_path, ids, expected):
@@ -182,6 +186,8 @@ def test_times_of_text(tmp_path, times, expected):
         (["today", "2024-01-01", "2024-01-01"], 2),
         (["2024-01-01", "2024-01-01", "10000-01-01"], 4),
         (["1", "2", "True"], 4),
+        (["1", "0x10", "2"], 3),
+        (["1.5", "2", "0X10"], 4),
     ],
 )
 def test_times_of_text_that_are_none(tmp_path, times, line):
@@ -230,6 +236,8 @@ STEPS = {
         ({"user": [1.0, np.nan, 2.0, 3.0]}, "'user', found None in row 2"),
         ({"item": ["w", "", "y", "z"]}, "an id of the item in column 'item', found '' in row 2"),
         ({"item": pd.Series([1, True, "a", 2], dtype=object)}, "'item', found True in row 2"),
+        ({"user": [1j, 2, 3, 4]}, r"a number in column 'user', found 1j in row 1"),
+        ({"time": [1j, 2, 3, 4]}, r"a number in column 'time', found 1j in row 1"),
         ({"time": [4, np.nan, 2, 1]}, "a finite number or .*'time', found None in row 2"),
         ({"time": [4, 3, np.inf, 1]}, "'time', found inf in row 3"),
         ({"time": pd.to_datetime(["2024-01-01", None] * 2)}, "'time', found None in row 2"),
@@ -245,11 +253,26 @@ def test_frames_pass_the_checks_of_files(step, columns, message):
 def test_frames_without_the_columns(step):
     for frame, message in (
         (FRAME.rename(columns={"user": "userId"}), "no column 'user'; the frame has: 'userId'"),
+        (FRAME.assign(time=1).set_index("time"), r"no column 'time'.*: .reset_index\(\)"),
         (FRAME.set_index("user"), r"no column 'user'.*the frame's index: .reset_index\(\)"),
         (pd.concat([FRAME, FRAME["item"]], axis=1), "more than one column 'item'"),
     ):
         with pytest.raises(DataError, match=message):
             STEPS[step](frame)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_what_is_no_frame(step):
+    with pytest.raises(TypeError, match="must be a pandas DataFrame. Received: dict"):
+        STEPS[step]({"user": ["a"], "item": ["x"]})
+
+
+def test_integers_of_128_bits():
+    frame = pd.DataFrame({"user": [2**70, 1, 2**70 + 1], "item": [1, 2, 1]})
+    assert clean(frame)[1]["duplicates"] == 0
+    users = encode(Split(frame, FRAME[:0], FRAME[:0])).users.ids.tolist()
+    assert users == ["1180591620717411303424", "1", "1180591620717411303425"]
+    assert last(FRAME.assign(time=[1, 2**70, 2, 3])) == ["x"]
 
 
 def last(frame):
@@ -292,7 +315,7 @@ def test_a_number_and_its_text_are_one_id():
         [0, 0, 0, 0],
         [np.nan, 1, 0, np.nan],
         pd.Index(list("dcba"), name="user"),
-        pd.MultiIndex.from_arrays([[4, 3, 2, 1], list("aabb")], names=["time", "item"]),
+        pd.MultiIndex.from_arrays([[4, 3, 2, 1], list("aabb")], names=["when", "item"]),
         pd.DatetimeIndex(["2024-01-02", "2024-01-01"] * 2),
     ],
 )
@@ -321,6 +344,8 @@ def test_ratings_of_frames():
 
 
 def test_more_items_pass_the_checks():
+    with pytest.raises(ValueError, match="`more_items` must be a list of ids. Received: 'abc'"):
+        encode(Split(FRAME, FRAME[:0], FRAME[:0]), more_items="abc")
     with pytest.raises(DataError, match="`more_items`: expected an id of the item.* in row 2"):
         encode(Split(FRAME, FRAME[:0], FRAME[:0]), more_items=["p", None])
     data = encode(Split(FRAME, FRAME[:0], FRAME[:0]), more_items=(x for x in "pw"))

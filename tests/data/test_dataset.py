@@ -80,6 +80,23 @@ def test_floats_are_no_ids(ids):
     assert Vocabulary([1, 2]).encode([]).tolist() == []
 
 
+@pytest.mark.parametrize(
+    ("ids", "found"),
+    [
+        (["a", None], "nan"),
+        ([["a"], ["b"]], r"\['a'\]"),
+        ([True, "x"], "True"),
+        (pd.Series([1.0, "a"], dtype=object), "1.0, .*'Int64'"),
+        ([b"a"], "b'a'"),
+        (pd.Series([1, None], dtype="Int64"), "<NA>"),
+    ],
+)
+def test_what_is_no_id_of_a_vocabulary(ids, found):
+    for function in (Vocabulary, Vocabulary.of):
+        with pytest.raises(ValueError, match=f"ids must be strings or integers. Received: {found}"):
+            function(ids)
+
+
 def test_training_rows_are_by_user_and_time():
     data = encode(Split(TRAIN, EMPTY, EMPTY))
     assert data.users.ids.tolist() == ["b", "a"]

@@ -83,7 +83,7 @@ def test_lists_of_the_lightgcn_releases(tmp_path, ending):
         ("a.csv", "who,what,when,stars\nx,y,3,4,5\nx,z,3,4,5\n", "as many fields as the header"),
         ("a.csv", "who,what,when,stars\nx,y,3,4,\nx,z,3,4,\n", "as many fields as the header"),
         ("a.dat", CSV, r"unknown format '\.dat': expected \.csv"),
-        ("a", CSV, "unknown format"),
+        ("a", CSV, "unknown format, for the name has no ending: expected .csv"),
         ("a.parquet", CSV, "the file is damaged or cut off"),
     ],
 )
@@ -127,8 +127,9 @@ def test_a_file_that_is_cut_off(tmp_path, ending):
 
 
 def test_a_missing_file_and_a_folder(tmp_path):
-    with pytest.raises(DataError, match="no such file"):
-        read_interactions(tmp_path / "none.csv")
+    for name in ("none.csv", "none", "none.dat"):
+        with pytest.raises(DataError, match=f"{name}: no such file or folder"):
+            read_interactions(tmp_path / name)
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(DataError, match="expected a file, found a folder"):
         read_interactions(tmp_path / "folder.csv")

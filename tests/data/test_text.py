@@ -137,10 +137,10 @@ def test_a_tsv_has_no_quoting(tmp_path, ending):
 @pytest.mark.parametrize(
     ("rows", "line", "message"),
     [
-        ('u1,i1,"weird al\nu2,i2,12" mix"\n', 1001, "the next, in line 1002, ends it not"),
+        ('u1,i1,"weird al\nu2,i2,12" mix"\n', 1001, "the next quote .line 1002. is not at the end"),
         ('u1,i1,12" mix\n', 1001, "a quote within a field that begins with none"),
         ('u1,"i1,x\nu2,i2,y\n', 1001, "begins with a quote that nothing closes"),
-        ('u1,i1,"a\n"\n"u" 2,i2,y\n', 1003, "the next, in line 1003, ends it not"),
+        ('u1,i1,"a\n"\n"u" 2,i2,y\n', 1003, "the next quote .line 1003. is not at the end"),
     ],
 )
 def test_an_odd_quote_of_a_csv(tmp_path, rows, line, message, ending):
@@ -237,6 +237,7 @@ def test_a_byte_that_windows_1252_lacks(tmp_path):
         ("1 2\n1\t2\t3\n", "line 2: expected spaces between ids, found a tab"),
         ("user, item\n1, 2\n", "line 1: expected spaces between ids, found 'user,'"),
         ("user,item\n1,2\n", "no interactions: .*a table with a header is a .csv or a .tsv"),
+        ("1 2\n1 2,3\n", "line 2: expected spaces between ids, found '2,3'"),
         ("1\n2 3.0 4.0\n5 6.0\n", "line 2: expected an id of the item.* found '3.0'"),
     ],
 )

@@ -17,7 +17,8 @@ MARKS = {
     b"\xfe\xff": "UTF-16",
 }
 UNPACKERS = {".gz": "gzip -dc", ".xz": "xz -dc"}
-# By separator: fields in quotes, to be kept, or else blanks beside a separator or a line's end.
+# Per separator: group 1 keeps a quoted field; the rest matches blanks beside a separator
+# or line end.
 PADDING = {
     ",": re.compile(
         rb'("[^"]*(?:"|\Z))|(?<![ \t])[ \t]++(?=[,\r\n]|\Z)|(?<![^,\r\n])[ \t]++',
@@ -116,7 +117,8 @@ def quoted_well(path, numbered, separator):
                 found = "a quote within a field that begins with none"
                 if not opens[end - 1]:
                     found = (
-                        f"a field begins with a quote, and the next, in line {place}, ends it not"
+                        f"a field opens with a quote, and the next quote (line {place}) is not at "
+                        "the end of a field"
                     )
                 raise DataError(path, f"{found}. {RFC_4180}", opened)
             inside ^= len(quotes) % 2 == 1

@@ -23,6 +23,9 @@ FLOATS_FIX = (
     ". A missing id makes floats of integers, and large ones lose their last digits: keep them "
     "integers where they are written, in pandas with .astype('Int64')"
 )
+# As Python and NumPy print them; a name in brackets, alone, may be a name.
+COLLECTION = r"(?s)^(\[.*\]|\(.*\)|\{.*\})$"
+SEVERAL_OR_QUOTED = r"""[\s,:'"]"""
 LISTS_FIX = ". Write a row for each of its items, in pandas with .explode(…) before it is written"
 
 
@@ -77,7 +80,10 @@ def checked(columns, labels, refuse):
 
 
 def as_text(column, name, label, refuse):
-    """A column of ids as strings, missing ones null; refuses what has no one print as an id."""
+    """A column of ids as strings, missing ones null.
+
+    It refuses types that have no unique spelling as an id.
+    """
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     kind = column.type
@@ -138,11 +144,12 @@ def _check_ids(text, name, label, refuse):
 
 
 def _first_list(text):
-    """The row of the first list with a comma or a quote in it, where all are prints of lists."""
-    are_lists = pc.and_(pc.starts_with(text, "["), pc.ends_with(text, "]"))
-    if not pc.all(are_lists).as_py():
-        return -1
-    return pc.index(pc.match_substring_regex(text, "[,'\"]"), True).as_py()
+    """The row of the first with several elements or a quote, where all are prints of lists."""
+    # The first that is a name ends it, which is mostly the first of all.
+    for some in (text[:1], text):
+        if not pc.all(pc.match_substring_regex(some, COLLECTION)).as_py():
+            return -1
+    return pc.index(pc.match_substring_regex(text, SEVERAL_OR_QUOTED), True).as_py()
 
 
 def _first_float(text):
@@ -203,6 +210,8 @@ def _seconds(column):
 
 
 def _numbers_of_text(column, may_be_dates):
+    # Arrow takes 0x10 for 16; no other format here has such.
+    column = pc.if_else(pc.match_substring(column, "x", ignore_case=True), None, column)
     for kind in (pa.int64(), pa.float64()):
         try:
             return column.cast(kind).to_pandas()

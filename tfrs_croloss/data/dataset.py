@@ -147,7 +147,8 @@ def encode(split: Split, more_items: Iterable[Any] = ()) -> RetrievalData:
     Raises:
         DataError: If there is nothing to train on, or a row of a frame, or one of `more_items`,
             holds what the readers would refuse.
-        ValueError: If a user has both training interactions and a history.
+        ValueError: If a user has both training interactions and a history, or `more_items` is one
+            string.
 
     Example:
     >>> import pandas as pd
@@ -161,9 +162,11 @@ def encode(split: Split, more_items: Iterable[Any] = ()) -> RetrievalData:
     >>> data.counts["test_unknown_users"], data.counts["test_unseen_items"]
     (1, 1)
     """
-    if split.train.empty:
-        raise DataError("training set", "no interactions are left to train on")
+    if isinstance(more_items, str | bytes):
+        raise ValueError(f"`more_items` must be a list of ids. Received: {more_items!r}")
     parts = {name: checked_frame(getattr(split, name), f"split.{name}") for name in Split._fields}
+    if parts["train"].empty:
+        raise DataError("training set", "no interactions are left to train on")
     users = Vocabulary.of(pd.concat([parts["train"]["user"], parts["history"]["user"]]))
     more_items = checked_ids(list(more_items), "item", "more_items")
     items = Vocabulary.of(pd.concat([parts["train"]["item"], more_items]))

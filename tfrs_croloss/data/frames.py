@@ -1,4 +1,4 @@
-"""Frames of one's own: the checks that files pass, and what is compared of them."""
+"""Checks a caller's DataFrame as the readers check a file."""
 
 import numbers
 
@@ -21,9 +21,14 @@ def checked_frame(frame, name="frame", wanted=()):
 
     Raises:
         DataError: If a column is missing or is there twice, or a row holds no id or no time; with
-            the row, counted from 1.
+            the row, counted from 1; or if `time` is the index.
+        TypeError: If it is no DataFrame.
     """
-    columns = ["user", "item", *wanted] + ["time"] * ("time" in frame)
+    if not isinstance(frame, pd.DataFrame):
+        raise TypeError(f"`{name}` must be a pandas DataFrame. Received: {type(frame).__name__}")
+    # Times in the index are refused: without them the order would be that of the rows.
+    has_times = "time" in frame or "time" in frame.index.names
+    columns = ["user", "item", *wanted] + ["time"] * has_times
     _find(frame, name, columns)
 
     refuse = _refuse_in(name)
@@ -70,8 +75,8 @@ def _find(frame, name, columns):
 def _arrow(series, column, refuse):
     try:
         return pa.Array.from_pandas(series)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        # "7" and 7 in one column, as pandas's chunks of a large CSV may leave it.
+    except (pa.ArrowException, OverflowError):
+        # "7" and 7 in one column, as pandas's chunks of a large CSV may leave it; or 128 bits.
         return pa.array([_text(x, row, column, refuse) for row, x in enumerate(series)])
 
 

@@ -36,7 +36,7 @@ def read_interactions(
     - `.tsv`: a header, and fields between tabs. There is no quoting: a quote is a character like
       any other. Blanks around a field are left out.
     - `.txt`: a line for each user, `user item item …` with spaces between, as in the LightGCN
-      releases.
+      releases. Ids with a comma are refused: such lines are a `.csv`'s.
     - `.parquet` or `.pq`: a file, or a folder of any name that holds such files: the parts that
       Spark, Dask or pandas write. They are read in the order of their names, part-10 after part-9;
       what a folder's name says (`day=7`) is a column of strings. An index of pandas is a column. A
@@ -88,14 +88,17 @@ def read_interactions(
             frame = read_delimited(path, opener, SEPARATORS[kind], columns)
         elif kind == LISTS:
             frame = read_lists(path, opener, columns)
+        elif not path.exists():
+            raise FileNotFoundError
         else:
+            found = f" {kind!r}" if kind else ", for the name has no ending"
             raise DataError(
                 path,
-                f"unknown format {kind or 'without an ending'!r}: expected .csv, .tsv or .txt, "
+                f"unknown format{found}: expected .csv, .tsv or .txt, "
                 "each plain or ending in .gz or .xz, .parquet, or a folder of .parquet files",
             )
     except FileNotFoundError:
-        raise DataError(path, "no such file") from None
+        raise DataError(path, "no such file or folder") from None
     except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, pa.ArrowException) as error:
         raise DataError(path, f"{DAMAGED} ({error})") from None
     if frame.empty:

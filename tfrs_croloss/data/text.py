@@ -152,9 +152,10 @@ def read_lists(path, opener, columns):
         raise DataError(path, problem + fix, int(lines[row]))
 
     users, items = (pa.chunked_array(arrays, TEXT) for arrays in (users, items))
-    comma = pc.index(pc.ends_with(users, ","), True).as_py()
-    if comma >= 0:
-        refuse(comma, f"expected spaces between ids, found {users[comma].as_py()!r}. {NO_LISTS}")
+    for ids in (users, items):
+        comma = pc.index(pc.match_substring(ids, ","), True).as_py()
+        if comma >= 0:
+            refuse(comma, f"expected spaces between ids, found {ids[comma].as_py()!r}. {NO_LISTS}")
     if not len(users):
         raise DataError(path, f"no interactions: expected at least one row. {NO_LISTS}")
     return checked({"user": users, "item": items}, {"user": "user", "item": "item"}, refuse)

@@ -1,5 +1,6 @@
 """Ids of users or items, and their positions, counted from 0."""
 
+import numbers
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ class Vocabulary:
         padding: What stands for no id where lists of ids are padded: -1 or "".
 
     Raises:
-        ValueError: If an id comes twice, or is the padding; or if the ids are floats or booleans.
+        ValueError: If an id comes twice, or is the padding; or is neither a string nor an
+            integer.
 
     Example:
     >>> import pandas as pd
@@ -58,12 +60,13 @@ class Vocabulary:
         return len(self.ids)
 
     def encode(self, values):
-        """Positions of ids, as int64; an id that is not among `ids` has the position -1.
+        """Positions of ids, as int64; one that is missing or not among `ids` has the position -1.
 
         Raises:
-            ValueError: If the values are floats or booleans.
+            ValueError: If a value is no string, no integer and not missing.
         """
-        return self._index.get_indexer(_as_strings(values)).astype(np.int64)
+        strings = _as_strings(values, may_miss=True)
+        return self._index.get_indexer(strings).astype(np.int64)
 
     def decode(self, positions):
         """Ids at positions, in an array of the same shape; at -1 the padding.
@@ -88,12 +91,23 @@ class Vocabulary:
         return self._ids_and_padding[positions]
 
 
-def _as_strings(values):
+def _as_strings(values, may_miss=False):
     series = pd.Series(values)
-    if len(series) and series.dtype.kind in "fb":
-        raise ValueError(
-            f"ids must be strings or integers. Received: {series.dtype}, e.g. {series.iloc[0]}. A "
-            "missing id makes floats of integers: keep them integers where they are read, in "
+    ids = series.dropna() if may_miss else series
+    is_kind = (pd.api.types.is_integer_dtype, pd.api.types.is_string_dtype)
+    if ids.hasnans or not any(fits(ids) for fits in is_kind):
+        for value in ids:
+            _check_id(value, series.dtype)
+    return series.astype("str")
+
+
+def _check_id(value, dtype):
+    if isinstance(value, str | numbers.Integral) and not isinstance(value, bool):
+        return
+    fix = ""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        fix = (
+            ". A missing id makes floats of integers: keep them integers where they are read, in "
             "pandas with .astype('Int64')"
         )
-    return series.astype("str")
+    raise ValueError(f"ids must be strings or integers. Received: {value!r}, of {dtype}{fix}")
