@@ -68,7 +68,7 @@ def test_a_thousand_steps_are_taken():
 @pytest.mark.parametrize(
     ("entry", "number"),
     [
-        ({"min": 0.0, "max": 1.001, "step": 0.001}, "1001"),
+        ({"min": 0.0, "max": 1.001, "step": 0.001}, "1.001e+3"),
         ({"min": 0.0, "max": 1.0, "step": 1e-12}, "1.000e+12"),
         ({"min": -1e308, "max": 1e308, "step": 1e-308}, "2.000e+616"),
         ({"min": 1.0, "max": 1e300, "step": 1.000001, "scale": "log"}, "6.908e+8"),

@@ -198,7 +198,7 @@ def _steps(low, high, step, scale):
     if last > MAX_STEPS:
         raise ValueError(
             f"expected a `step` that leaves at most {MAX_STEPS:,} steps between `min` and `max`, "
-            f"found {span:.4g} of them: make it larger, or leave it out for any value between them"
+            f"found {span:.3e} of them: make it larger, or leave it out for any value between them"
         )
     values = [low * step**place if is_log else low + step * place for place in range(last + 1)]
     if abs(span - last) <= STEP_TOLERANCE:
