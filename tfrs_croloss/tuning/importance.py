@@ -56,7 +56,7 @@ def importances(
 
     Returns:
         A dict from the hyperparameter to its `Importance`, the largest share first. Those with one
-        group, or with less than three trials a group, are not in it.
+        group, or with fewer than three trials a group, are not in it.
 
     Example:
 

@@ -148,7 +148,7 @@ class BayesianOracle(_Durable, BayesianOptimizationOracle):
 class BandOracle(_Durable, HyperbandOracle):
     """Trains many trials a little, and the best of them further.
 
-    keras-tuner never ends a round that has less trials than places, since the space has no more
+    keras-tuner never ends a round that has fewer trials than places, since the space has no more
     combinations or trials failed: its best then go no further. Here a round ends with the trials
     that it can have. A bracket that finds no new combinations takes those that were trained less
     than it begins with. What was done is read from the trials alone.
@@ -183,7 +183,7 @@ class BandOracle(_Durable, HyperbandOracle):
         return None if values is None else values | self._place(bracket, 0)
 
     def _less_trained(self, epochs):
-        """The first combination that was trained for less epochs, and did not fail, or None."""
+        """The first combination that was trained for fewer epochs, and did not fail, or None."""
         own, done = {}, set()
         for trial in self.trials.values():
             values = trial.hyperparameters.values

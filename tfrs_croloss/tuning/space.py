@@ -1,6 +1,7 @@
 """A search space from plain data, as a YAML or JSON file holds it."""
 
 import math
+import sys
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -12,7 +13,11 @@ from keras_tuner.engine.hyperparameters import Float, Int
 NONE = "null"
 RANGE_KEYS = ("min", "max", "step", "scale")
 # By how much of a step the last one may miss the end of the range, which it is to reach.
-STEP_TOLERANCE = 1e-9
+STEP_TOLERANCE = Decimal("1e-9")
+# keras-tuner writes the values of these into a file with each trial.
+MAX_STEPS = 1000
+# Up to it a float, as which keras-tuner draws them, holds every integer.
+MAX_INTEGER = 2**53
 
 
 def build_space(entries: Mapping[str, Any]) -> Any:
@@ -23,9 +28,10 @@ def build_space(entries: Mapping[str, Any]) -> Any:
 
             - a list of values to choose from: numbers (which have an order), or any of strings,
               booleans and None;
-            - a range `{"min": …, "max": …}`, both ends included. Of integers where both ends are
-              such; `"scale": "log"` spreads the values evenly by ratio; `"step"` leaves only every
-              step-th value, counted from `min`, on the log scale a factor.
+            - a range `{"min": …, "max": …}`, both ends included. Of integers where all its numbers
+              are such; `"scale": "log"` spreads the values evenly by ratio; `"step"` leaves only
+              every step-th value, counted from `min`, on the log scale a factor. Of fractions, at
+              most 1,000 steps.
 
     Returns:
         `keras_tuner.HyperParameters`, in the order of `entries`. None stands in it as `"null"`;
@@ -121,20 +127,25 @@ def _add(space, name, entry):
 
 
 def _add_choice(space, name, values):
-    if len(set(map(repr, values))) < len(values):
-        raise ValueError("expected values that differ")
     if all(_is_number(value) for value in values):
         # keras-tuner wants one type.
         kind = int if all(isinstance(value, int) for value in values) else float
-        space.Choice(name, sorted(map(kind, values)))
-    elif set(values) == {True, False}:
-        space.Boolean(name)
+        values = sorted(map(kind, values))
+        _check_distinct(values)
+        space.Choice(name, values)
+        return
+    _check_distinct(list(map(repr, values)))
+    if all(isinstance(value, bool) for value in values):
+        space.Boolean(name) if len(values) == 2 else space.Fixed(name, values[0])
     elif all(isinstance(value, str) or value is None for value in values) and NONE not in values:
         space.Choice(name, [NONE if value is None else value for value in values])
-    elif len(values) == 1 and isinstance(values[0], bool):
-        space.Fixed(name, values[0])
     else:
         raise ValueError("expected values that are all numbers, all true or false, or all strings")
+
+
+def _check_distinct(values):
+    if len(set(values)) < len(values):
+        raise ValueError("expected values that differ")
 
 
 def _add_range(space, name, entry):
@@ -145,6 +156,25 @@ def _add_range(space, name, entry):
     if scale not in ("linear", "log"):
         raise ValueError(f"expected `scale` to be linear or log, found {scale!r}")
     numbers = {key: entry[key] for key in ("min", "max", "step") if key in entry}
+    _check_range(numbers, scale)
+    low, high, step = (numbers.get(key) for key in ("min", "max", "step"))
+    if all(isinstance(number, int) for number in numbers.values()):
+        if max(-low, high) > MAX_INTEGER:
+            raise ValueError("expected integers from -2**53 to 2**53")
+        space.Int(name, low, high, step=step, sampling=scale)
+    elif step is not None:
+        # Of keras-tuner's own steps rounding may lose the last: nine of .1 fit between 0 and 1.
+        space.Choice(name, _steps(low, high, step, scale))
+    else:
+        # keras-tuner draws from it in floats.
+        low, high = float(low), float(high)
+        if not math.isfinite(high / low if scale == "log" else high - low):
+            reach = "ratio of" if scale == "log" else "distance between"
+            raise ValueError(f"expected a {reach} `max` and `min` that a float can hold")
+        space.Float(name, low, high, sampling=scale)
+
+
+def _check_range(numbers, scale):
     for key, number in numbers.items():
         if not _is_number(number):
             raise ValueError(f"expected a finite number as `{key}`, found {number!r}")
@@ -156,25 +186,28 @@ def _add_range(space, name, entry):
         raise ValueError(
             "expected a `step` " + ("of more than 1, a factor" if scale == "log" else "above 0")
         )
-    low, high, step = (numbers.get(key) for key in ("min", "max", "step"))
-    if all(isinstance(number, int) for number in numbers.values()):
-        space.Int(name, low, high, step=step, sampling=scale)
-    elif step is None:
-        space.Float(name, low, high, sampling=scale)
-    else:
-        # Of keras-tuner's own steps rounding may lose the last: nine of .1 fit between 0 and 1.
-        space.Choice(name, _steps(low, high, step, scale))
 
 
 def _steps(low, high, step, scale):
     """The values of a range with steps, as one writes them: .3, and not 3 * .1 of floats."""
     low, high, step = (Decimal(repr(float(number))) for number in (low, high, step))
     is_log = scale == "log"
-    span = math.log(high / low) / math.log(step) if is_log else float((high - low) / step)
-    places = range(math.floor(span + STEP_TOLERANCE) + 1)
-    values = (low * step**place if is_log else low + step * place for place in places)
-    return [float(min(value, high)) for value in values]
+    # Decimals hold this where floats overflow.
+    span = (high / low).ln() / step.ln() if is_log else (high - low) / step
+    last = math.floor(span + STEP_TOLERANCE)
+    if last > MAX_STEPS:
+        raise ValueError(
+            f"expected a `step` that leaves at most {MAX_STEPS:,} steps between `min` and `max`, "
+            f"found {span:.3e} of them: make it larger, or leave it out for any value between them"
+        )
+    values = [low * step**place if is_log else low + step * place for place in range(last + 1)]
+    if abs(span - last) <= STEP_TOLERANCE:
+        values[last] = high
+    # Beside a large `min`, a small step may be lost in a float.
+    return list(dict.fromkeys(map(float, values)))
 
 
 def _is_number(value):
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a number that a float can hold: neither NaN nor infinite, and no boolean."""
+    is_real = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_real and abs(value) <= sys.float_info.max

@@ -122,13 +122,13 @@ class FunctionTuner(BaseTuner):
 
     @property
     def is_used_up(self):
-        """Whether there are less trials than `max_trials`, as no combination is left to try."""
+        """Whether there are fewer trials than `max_trials`, as no combination is left to try."""
         return len(self.oracle.trials) < self.max_trials and self.oracle.is_used_up
 
     def search(self, on_end=None):
         """Runs the trials, or what is left of them; in a chief, waits until workers have.
 
-        No combination of values is tried twice. If there are less of them than trials, the search
+        No combination of values is tried twice. If there are fewer of them than trials, the search
         tries each, warns, and ends.
 
         Args:
@@ -305,8 +305,8 @@ class Hyperband(FunctionTuner):
     A trial that goes further is a new one, with `continues`, `initial_epoch` and a larger `epochs`
     in its `Assignment`: `train` goes on from where the other stopped, or trains from nothing.
 
-    In a small space, rounds have less trials than places. A bracket that finds no new combination
-    begins with those that were trained for less epochs than it grants at first; it has the fewer
+    In a small space, rounds have fewer trials than places. A bracket that finds no new combination
+    begins with those that were trained for fewer epochs than it grants at first; it has the fewer
     trials, or none.
 
     Source: Li et al., "Hyperband", JMLR 18 (2018).
