@@ -30,6 +30,14 @@ def server(shared):
     assert shared.process.poll() is None
 
 
+def nested(depth):
+    """An integer in lists in lists: Python's own walks of it would recurse."""
+    value = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 def embedding(value):
     return {"inputs": {"queries": value}, "signature_name": "by_embedding"}
 
@@ -44,6 +52,8 @@ def embedding(value):
         ({"inputs": [USER], "signature": "x"}, "Received: `inputs`, `signature`"),
         ({"inputs": [USER], "signature_name": "x"}, "must be one of by_embedding, serving_default"),
         ({"inputs": [USER], "signature_name": [1]}, "`signature_name` must be one of"),
+        ({"inputs": [USER], "signature_name": nested(1000)}, "`signature_name` must be one of"),
+        ({"inputs": nested(1000)}, "`user_ids` must hold integers alone. Received: a list"),
         ({"inputs": {"user_id": [USER]}}, "expected the inputs `user_ids`, and maybe `exclude`"),
         ({"inputs": {"k": 3}}, "Received: `k`"),
         ({"inputs": {}}, "Received: nothing"),
@@ -59,7 +69,7 @@ def embedding(value):
         ({"inputs": {"user_ids": [USER], "exclude": [[10**20]]}}, "`exclude` must fit int64"),
         ({"inputs": {"user_ids": [USER], "k": 10**20}}, "`k` must fit int32"),
         ({"inputs": {"user_ids": [10**20, "1"]}}, "must hold integers alone"),
-        ({"inputs": {"user_ids": [USER], "k": -1}}, "`k` must be >= 0"),
+        ({"inputs": {"user_ids": [USER], "k": -1}}, "`k` must be at least 0. Received: -1"),
         ({"inputs": {"user_ids": [USER], "k": 2**31}}, "`k` must fit int32"),
         ({"inputs": {"user_ids": [USER], "k": 10**9}}, "an answer may hold 1000000 items"),
         (

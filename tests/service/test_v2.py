@@ -11,6 +11,7 @@ import scipy.sparse
 
 from tests.service.exports import DIM, LENGTH, K, data_of, exact, model_of, users_of
 from tests.service.server import PYTHON, ROOT, serving
+from tests.service.test_refusals import nested
 from tfrs_croloss.serving import export_model
 
 INFER = "/v2/models/model/infer"
@@ -208,11 +209,15 @@ OWN = tensor("user_ids", "INT64", [1], [100])
         ([tensor("user_ids", "INT64", "x", [1])], "must have a shape of integers. Received: 'x'"),
         ([tensor("user_ids", "INT64", [51], [1] * 51)], "has more than 50 rows"),
         ([OWN, tensor("k", "INT32", [2], [1, 2])], "`k` must have the shape []"),
-        ([OWN, tensor("k", "INT32", [], [-1])], "`k` must be >= 0"),
+        ([OWN, tensor("k", "INT32", [], [-1])], "`k` must be at least 0. Received: -1"),
         ([OWN, tensor("exclude", "INT64", [10**12, 0], [])], "`exclude` has more than 50 rows"),
         ([OWN, tensor("exclude", "INT64", [2, 1], [1, 2])], "`exclude` must have one row for all"),
         ([{"name": "user_ids"}], "expected a request of the V2 protocol"),
         ([{**OWN, "parameters": {"binary_data_size": 8}, "data": None}], "the V2 protocol"),
+        ([tensor("user_ids", "INT64", [1], nested(1000))], "integers alone. Received: a list"),
+        ([OWN, tensor("exclude", "INT64", [1, 1], nested(1000))], "Received: a list"),
+        ([tensor("user_ids", "INT64", nested(990), [1])], "a shape of integers. Received: [[[["),
+        ([tensor("user_ids", nested(990), [1], [1])], "must have the datatype INT64"),
         ("x", "expected a request of the V2 protocol"),
         (None, "expected a request of the V2 protocol"),
     ],
@@ -234,6 +239,8 @@ def test_what_makes_no_sense(integers, inputs, reason):
         ({"outputs": [{"name": "scores", "parameters": 1.5}]}, "the V2 protocol"),
         ({"outputs": 3}, "expected a request of the V2 protocol"),
         ({"parameters": 3}, "expected a request of the V2 protocol"),
+        ({"id": nested(990)}, "`id` must be a string"),
+        ({"parameters": {"signature_name": nested(990)}}, "must be one of by_embedding"),
         ({"parameters": {"signature_name": "x"}}, "must be one of by_embedding, serving_default"),
     ],
 )
