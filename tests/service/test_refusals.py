@@ -6,7 +6,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.service.exports import DIM, K, data_of, model_of
-from tests.service.server import PREDICT, serving
+from tests.service.server import NESTED, PREDICT, serving
 from tfrs_croloss.serving import export_model
 
 USER = 100
@@ -30,14 +30,6 @@ def server(shared):
     assert shared.process.poll() is None
 
 
-def nested(depth):
-    """An integer in lists in lists: Python's own walks of it would recurse."""
-    value = 1
-    for _ in range(depth):
-        value = [value]
-    return value
-
-
 def embedding(value):
     return {"inputs": {"queries": value}, "signature_name": "by_embedding"}
 
@@ -52,8 +44,8 @@ def embedding(value):
         ({"inputs": [USER], "signature": "x"}, "Received: `inputs`, `signature`"),
         ({"inputs": [USER], "signature_name": "x"}, "must be one of by_embedding, serving_default"),
         ({"inputs": [USER], "signature_name": [1]}, "`signature_name` must be one of"),
-        ({"inputs": [USER], "signature_name": nested(1000)}, "`signature_name` must be one of"),
-        ({"inputs": nested(1000)}, "`user_ids` must hold integers alone. Received: a list"),
+        ({"inputs": [USER], "signature_name": NESTED}, "`signature_name` must be one of"),
+        ({"inputs": NESTED}, "`user_ids` must hold integers alone. Received: a list"),
         ({"inputs": {"user_id": [USER]}}, "expected the inputs `user_ids`, and maybe `exclude`"),
         ({"inputs": {"k": 3}}, "Received: `k`"),
         ({"inputs": {}}, "Received: nothing"),
