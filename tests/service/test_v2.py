@@ -216,7 +216,7 @@ OWN = tensor("user_ids", "INT64", [1], [100])
         ([tensor("user_ids", "INT64", [1], NESTED)], "integers alone. Received: a list"),
         ([OWN, tensor("exclude", "INT64", [1, 1], NESTED)], "Received: a list"),
         ([tensor("user_ids", "INT64", NESTED, [1])], "a shape of integers. Received: [[[["),
-        ([tensor("user_ids", NESTED, [1], [1])], "must have the datatype INT64"),
+        ([tensor("user_ids", NESTED, [1], [1])], "expected a request of the V2 protocol"),
         ("x", "expected a request of the V2 protocol"),
         (None, "expected a request of the V2 protocol"),
     ],
