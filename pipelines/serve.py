@@ -7,19 +7,26 @@ import ssl
 import sys
 
 import jsonargparse
+from jsonargparse.typing import PositiveInt, restricted_number_type, restricted_string_type
+
+Port = restricted_number_type("Port", int, [(">=", 0), ("<=", 65_535)])
+# Waiting less would be a busy loop; threads can't wait much longer.
+Seconds = restricted_number_type("Seconds", float, [(">=", 0.01), ("<=", 1e9)])
+# What is in an address as it is.
+Name = restricted_string_type("Name", r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")
 
 
 def serve(
     model: str,
-    name: str = "model",
+    name: Name = "model",
     host: str = "127.0.0.1",
-    port: int = 8501,
+    port: Port = 8501,
     api_key_file: str | None = None,
     tls_cert: str | None = None,
     tls_key: str | None = None,
-    poll_seconds: float = 1.0,
-    max_body_bytes: int = 1_000_000,
-    max_rows: int = 1_000,
+    poll_seconds: Seconds = 1.0,
+    max_body_bytes: PositiveInt = 1_000_000,
+    max_rows: PositiveInt = 1_000,
 ):
     """Serves an exported model over HTTP, as TensorFlow Serving's REST API and KServe's V2 would.
 
@@ -31,22 +38,21 @@ def serve(
     Args:
         model: Folder of the model's versions, of which it serves the largest: also one that comes
             later.
-        name: Name of the model in the address.
+        name: Name of the model in the address: ASCII letters, digits, ".", "_" and "-".
         host: Address to listen on: of this machine alone by default, 0.0.0.0 for all.
-        port: Port.
+        port: Port, from 1 to 65535; 0 for any that is free.
         api_key_file: File of keys, a line each. A request must then have one of them, as
             `Authorization: Bearer <key>`; / and /v2/health need none. The file is read again when
             it changes.
         tls_cert: Certificate chain in a PEM file, for HTTPS. Read again when it changes.
         tls_key: Its private key in a PEM file, without a password.
-        poll_seconds: How often to look for another version.
+        poll_seconds: How often to look for another version, from 0.01 to 1e9.
         max_body_bytes: The most bytes a request's body may have, as sent and unpacked from gzip.
         max_rows: The most users, or histories or embeddings, a request may have.
     """
     _check_tls(tls_cert, tls_key)
     from kserve import ModelRepository
-    from kserve.errors import InvalidInput, ModelNotFound
-    from kserve.logging import configure_logging, logger
+    from kserve.logging import logger
     from kserve.model_server import app
     from kserve.protocol.dataplane import DataPlane
     from kserve.protocol.model_repository_extension import ModelRepositoryExtension
@@ -59,18 +65,9 @@ def serve(
     from pipelines.service.routes import routes
     from pipelines.service.versions import Versions
 
-    configure_logging()
-    # KServe writes four lines a request, and a traceback for each that makes no sense.
-    logging.getLogger("kserve.trace").setLevel(logging.WARNING)
-    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
-    logging.getLogger("kserve").addFilter(
-        lambda record: (
-            not (record.exc_info and isinstance(record.exc_info[1], InvalidInput | ModelNotFound))
-        )
-    )
+    _set_up_logging()
     keys = None if api_key_file is None else Keys(api_key_file)
-    if keys is None and not _is_loopback(host):
-        logger.warning("whoever reaches %s:%d may ask: there is no --api_key_file", host, port)
+    _warn_of_the_open(host, port, keys, tls_cert)
     versions = Versions(model)
     versions.watch(poll_seconds)
     recommender = Recommender(name, versions, max_rows)
@@ -95,6 +92,37 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     server.run()
+
+
+def _set_up_logging():
+    from kserve.errors import InvalidInput, ModelNotFound
+    from kserve.logging import configure_logging
+
+    configure_logging()
+    # KServe writes four lines a request, and a traceback for each that makes no sense.
+    logging.getLogger("kserve.trace").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
+    logging.getLogger("kserve").addFilter(
+        lambda record: (
+            not (record.exc_info and isinstance(record.exc_info[1], InvalidInput | ModelNotFound))
+        )
+    )
+
+
+def _warn_of_the_open(host, port, keys, tls_cert):
+    """Warns of what other machines may ask, or hear."""
+    from kserve.logging import logger
+
+    if _is_loopback(host):
+        return
+    if keys is None:
+        logger.warning("whoever reaches %s:%d may ask: there is no --api_key_file", host, port)
+    elif tls_cert is None:
+        logger.warning(
+            "keys travel to %s:%d in the clear, unless a proxy encrypts: there is no --tls_cert",
+            host,
+            port,
+        )
 
 
 def _check_tls(cert, key):

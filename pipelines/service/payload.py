@@ -10,6 +10,8 @@ input to give, its values alone will do. Three things differ:
   `-Infinity`, which is no JSON.
 """
 
+import reprlib
+
 import numpy as np
 import orjson
 import tensorflow as tf
@@ -35,6 +37,8 @@ KEYS = {"inputs", "instances", "signature_name"}
 # A cell is a number or a string of an input, padding and all, or an item of an answer. Without a
 # bound, a small request could ask for more memory than there is.
 MAX_CELLS = 1_000_000
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 100
 
 
 def answer(body, signatures, max_rows):
@@ -69,9 +73,14 @@ def signature_of(request, signatures):
     if not isinstance(name, str) or name not in signatures:
         raise InvalidInput(
             f"`signature_name` must be one of {', '.join(sorted(signatures))}. Received: "
-            f"{name!r:.100}"
+            f"{shown(name)}"
         )
     return signatures[name]
+
+
+def shown(value):
+    """The start of a value's `repr`, which alone would recurse as deep as a request is nested."""
+    return f"{_REPR.repr(value):.100}"
 
 
 def computed(given, signature, max_rows):
@@ -193,6 +202,8 @@ def _array(name, value, spec, max_rows):
 def _check_size(inputs, signature):
     rows = max(len(inputs[name]) for name in signature.required)
     k = int((signature.defaults | inputs).get("k", 0))
+    if k < 0:
+        raise InvalidInput(f"`k` must be at least 0. Received: {k}")
     if rows * k > MAX_CELLS:
         raise InvalidInput(
             f"an answer may hold {MAX_CELLS} items. Received: {rows} rows with `k` {k}"

@@ -18,7 +18,7 @@ from kserve import InferOutput, InferRequest, InferResponse
 from kserve.errors import InvalidInput
 from kserve.utils.numpy_codec import from_np_dtype
 
-from pipelines.service.payload import computed, signature_of
+from pipelines.service.payload import computed, shown, signature_of
 
 
 def answer(body, name, version, max_rows, json_length=None):
@@ -41,7 +41,7 @@ def answer(body, name, version, max_rows, json_length=None):
     if unknown:
         raise InvalidInput(
             f"`outputs` must be of {', '.join(sorted(signature.outputs))}. Received: "
-            f"{unknown.pop()!r:.100}"
+            f"{shown(unknown.pop())}"
         )
     given = {x.name: _nested(x, signature, max_rows) for x in request.inputs}
     if len(given) < len(request.inputs):
@@ -77,6 +77,8 @@ def _read(body, json_length, name):
                 raise TypeError("`parameters` must be an object")
         if not all(isinstance(x.name, str) for x in (*request.inputs, *outputs)):
             raise TypeError("`name` must be a string")
+        if not isinstance(request.id, str | None):
+            raise TypeError("`id` must be a string")
         return request
     except InvalidInput as error:
         raise InvalidInput(f"expected a request of the V2 protocol: {error}") from None
@@ -89,24 +91,25 @@ def _read(body, json_length, name):
 
 def _nested(tensor, signature, max_rows):
     """The data of a tensor as lists in lists, as TensorFlow Serving's JSON has it."""
-    name, data, shape = tensor.name, _flat(tensor.data), tensor.shape
+    name, shape = tensor.name, tensor.shape
     if name not in signature.inputs:
-        return data  # which is refused with the names that there are
+        return tensor.data  # which is refused with the names that there are
     spec = signature.inputs[name]
+    data = _flat(tensor.data, spec.shape.rank)
     wanted = datatype(spec.dtype.as_numpy_dtype)
     if tensor.datatype != wanted:
         raise InvalidInput(
-            f"`{name}` must have the datatype {wanted}. Received: {tensor.datatype!r:.100}"
+            f"`{name}` must have the datatype {wanted}. Received: {shown(tensor.datatype)}"
         )
     if not isinstance(shape, list) or any(type(n) is not int or n < 0 for n in shape):
-        raise InvalidInput(f"`{name}` must have a shape of integers. Received: {shape!r:.100}")
+        raise InvalidInput(f"`{name}` must have a shape of integers. Received: {shown(shape)}")
     if spec.shape.rank == 0 and shape == [1]:
         shape = []
     if len(shape) != spec.shape.rank or math.prod(shape) != len(data):
         sizes = ["any" if n is None else n for n in spec.shape]
         raise InvalidInput(
             f"`{name}` must have the shape [{', '.join(map(str, sizes))}], and as many data. "
-            f"Received: shape {shape!r:.100} and {len(data)} data"
+            f"Received: shape {shown(shape)} and {len(data)} data"
         )
     if not shape:
         return data[0]
@@ -117,11 +120,9 @@ def _nested(tensor, signature, max_rows):
     return [data[row * shape[1] : (row + 1) * shape[1]] for row in rows]
 
 
-def _flat(data):
-    """The cells of lists in lists."""
-    if not isinstance(data, list):
-        return [data]
-    cells = []
-    for part in data:
-        cells.extend(_flat(part)) if isinstance(part, list) else cells.append(part)
+def _flat(data, rank):
+    """The cells of lists in lists; what is nested deeper than the rank stays a list."""
+    cells = data if isinstance(data, list) else [data]
+    for _ in range(rank - 1):
+        cells = [x for part in cells for x in (part if isinstance(part, list) else [part])]
     return cells

@@ -1,4 +1,6 @@
 import threading
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -240,3 +242,44 @@ def test_embeddings_that_cannot_be_searched_change_nothing(kind):
     assert catalogue.ids == ids
     with pytest.raises(ValueError, match=r"`queries` must be finite .* 7 of 8 rows: 1, 2, 3"):
         catalogue.search(bad, 1)
+
+
+def test_ids_in_what_numpy_reads_as_an_array():
+    class Tensor:
+        """As those of TensorFlow: its elements are tensors, which have no hash."""
+
+        __hash__ = None
+
+        def __init__(self, array):
+            self.array = np.asarray(array)
+
+        def __array__(self, dtype=None, copy=None):
+            return self.array
+
+        def __iter__(self):
+            return map(Tensor, self.array)
+
+    catalogue = Catalogue([1, 2], [[1.0], [2.0]])
+    assert catalogue.search([[1.0]], 2, exclude=Tensor([[2]]))[0].tolist() == [[1, None]]
+    assert catalogue.search([[1.0]], 2, allowed=Tensor([1]))[0].tolist() == [[1, None]]
+    with pytest.raises(ValueError, match="`exclude` must be strings or ints. Received: b'a'"):
+        catalogue.search([[1.0]], 2, exclude=Tensor(np.array([[b"a"]], object)))
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [{}, b"a", 1 + 0j, Decimal(1), Fraction(1), np.timedelta64(1), np.datetime64(1, "ns")],
+)
+def test_what_is_no_id_but_may_be_equal_to_one(strange):
+    catalogue = Catalogue([1, 2], [[1.0], [2.0]])
+    for sets in ({"exclude": [[strange]]}, {"allowed": [strange]}):
+        with pytest.raises(ValueError, match="must be strings or ints"):
+            catalogue.search([[1.0]], 2, **sets)
+
+
+def test_exclusions_without_a_list_a_query():
+    catalogue = Catalogue([1, 2], [[1.0], [2.0]])
+    with pytest.raises(ValueError, match="must be one list of ids per query. Received: 'a'"):
+        catalogue.search([[1.0]], 2, exclude=["a"])
+    with pytest.raises(ValueError, match="`queries` must have shape"):
+        catalogue.search(5, 2, exclude=[[1]])

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from pipelines.serve import main
 from tests.service.exports import K, data_of, exact, model_of, users_of
 from tests.service.server import PREDICT, ROOT, serving, start
 from tfrs_croloss.serving import export_model
@@ -113,3 +114,27 @@ def test_where_kserve_is_missing(made):
     )
     assert done.returncode == 2
     assert "No module named 'kserve'. `make serve` installs what it needs" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--port=99999999",
+        "--port=-1",
+        "--max_rows=0",
+        "--max_body_bytes=-1",
+        "--poll_seconds=0",
+        "--poll_seconds=nan",
+        "--poll_seconds=inf",
+        "--name=a/b",
+        "--name=",
+    ],
+)
+def test_options_out_of_their_range(option, capsys):
+    name, value = option.removeprefix("--").split("=")
+    with pytest.raises(SystemExit) as ended:
+        main(["--model", "nowhere", option])
+    assert ended.value.code == 2
+    message = capsys.readouterr().err
+    assert f'"{name}"' in message
+    assert f"{value} does not" in message

@@ -6,7 +6,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.service.exports import DIM, K, data_of, model_of
-from tests.service.server import PREDICT, serving
+from tests.service.server import NESTED, PREDICT, serving
 from tfrs_croloss.serving import export_model
 
 USER = 100
@@ -44,6 +44,8 @@ def embedding(value):
         ({"inputs": [USER], "signature": "x"}, "Received: `inputs`, `signature`"),
         ({"inputs": [USER], "signature_name": "x"}, "must be one of by_embedding, serving_default"),
         ({"inputs": [USER], "signature_name": [1]}, "`signature_name` must be one of"),
+        ({"inputs": [USER], "signature_name": NESTED}, "`signature_name` must be one of"),
+        ({"inputs": NESTED}, "`user_ids` must hold integers alone. Received: a list"),
         ({"inputs": {"user_id": [USER]}}, "expected the inputs `user_ids`, and maybe `exclude`"),
         ({"inputs": {"k": 3}}, "Received: `k`"),
         ({"inputs": {}}, "Received: nothing"),
@@ -59,7 +61,7 @@ def embedding(value):
         ({"inputs": {"user_ids": [USER], "exclude": [[10**20]]}}, "`exclude` must fit int64"),
         ({"inputs": {"user_ids": [USER], "k": 10**20}}, "`k` must fit int32"),
         ({"inputs": {"user_ids": [10**20, "1"]}}, "must hold integers alone"),
-        ({"inputs": {"user_ids": [USER], "k": -1}}, "`k` must be >= 0"),
+        ({"inputs": {"user_ids": [USER], "k": -1}}, "`k` must be at least 0. Received: -1"),
         ({"inputs": {"user_ids": [USER], "k": 2**31}}, "`k` must fit int32"),
         ({"inputs": {"user_ids": [USER], "k": 10**9}}, "an answer may hold 1000000 items"),
         (

@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse
 
 from tests.service.exports import DIM, LENGTH, K, data_of, exact, model_of, users_of
-from tests.service.server import PYTHON, ROOT, serving
+from tests.service.server import NESTED, PYTHON, ROOT, as_json, serving
 from tfrs_croloss.serving import export_model
 
 INFER = "/v2/models/model/infer"
@@ -208,11 +208,15 @@ OWN = tensor("user_ids", "INT64", [1], [100])
         ([tensor("user_ids", "INT64", "x", [1])], "must have a shape of integers. Received: 'x'"),
         ([tensor("user_ids", "INT64", [51], [1] * 51)], "has more than 50 rows"),
         ([OWN, tensor("k", "INT32", [2], [1, 2])], "`k` must have the shape []"),
-        ([OWN, tensor("k", "INT32", [], [-1])], "`k` must be >= 0"),
+        ([OWN, tensor("k", "INT32", [], [-1])], "`k` must be at least 0. Received: -1"),
         ([OWN, tensor("exclude", "INT64", [10**12, 0], [])], "`exclude` has more than 50 rows"),
         ([OWN, tensor("exclude", "INT64", [2, 1], [1, 2])], "`exclude` must have one row for all"),
         ([{"name": "user_ids"}], "expected a request of the V2 protocol"),
         ([{**OWN, "parameters": {"binary_data_size": 8}, "data": None}], "the V2 protocol"),
+        ([tensor("user_ids", "INT64", [1], NESTED)], "integers alone. Received: a list"),
+        ([OWN, tensor("exclude", "INT64", [1, 1], NESTED)], "Received: a list"),
+        ([tensor("user_ids", "INT64", NESTED, [1])], "a shape of integers. Received: [[[["),
+        ([tensor("user_ids", NESTED, [1], [1])], "expected a request of the V2 protocol"),
         ("x", "expected a request of the V2 protocol"),
         (None, "expected a request of the V2 protocol"),
     ],
@@ -220,7 +224,7 @@ OWN = tensor("user_ids", "INT64", [1], [100])
 )
 def test_what_makes_no_sense(integers, inputs, reason):
     server, *_ = integers
-    status, answer = server.send("POST", INFER, json.dumps({"inputs": inputs}))
+    status, answer = server.send("POST", INFER, as_json({"inputs": inputs}))
     assert status == 400
     assert reason in answer["error"]
     ask(server, OWN)
@@ -234,12 +238,14 @@ def test_what_makes_no_sense(integers, inputs, reason):
         ({"outputs": [{"name": "scores", "parameters": 1.5}]}, "the V2 protocol"),
         ({"outputs": 3}, "expected a request of the V2 protocol"),
         ({"parameters": 3}, "expected a request of the V2 protocol"),
+        ({"id": NESTED}, "`id` must be a string"),
+        ({"parameters": {"signature_name": NESTED}}, "must be one of by_embedding"),
         ({"parameters": {"signature_name": "x"}}, "must be one of by_embedding, serving_default"),
     ],
 )
 def test_what_makes_no_sense_beside_the_inputs(integers, rest, reason):
     server, *_ = integers
-    status, answer = server.send("POST", INFER, json.dumps({"inputs": [OWN], **rest}))
+    status, answer = server.send("POST", INFER, as_json({"inputs": [OWN], **rest}))
     assert status == 400
     assert reason in answer["error"]
 

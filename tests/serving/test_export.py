@@ -574,7 +574,6 @@ def test_query_of_another_shape_is_refused(tmp_path):
         ({"user": np.append(user, 0)}, r"query\['user'\]", r"\(4,\)"),
         ({"user": user, "age": np.ones((1, 2))}, r"query\['age'\]", r"\(1, 2\)"),
         (user[:2], "query", r"\(2,\)"),
-        ([0, 1, 2], "query", r"\(\)"),
     ):
         with pytest.raises(ValueError, match=rf"`{name}` .* the 3 users.* Received: shape {shape}"):
             export_model(model, data, tmp_path / "model", query=query)
@@ -593,3 +592,21 @@ def test_query_of_another_shape_is_refused(tmp_path):
         with pytest.raises(ValueError, match=rf"query_embeddings.*Received: shape \({shape[0]}, "):
             export_model(model, data, tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_query_that_the_tower_does_not_take(tmp_path):
+    frame = pd.DataFrame({"user": ["1", "2", "3"], "item": ["7", "8", "9"]})
+    data = encode(Split(frame, frame[:0], frame[:0]))
+    model, user = model_of(data, "id"), np.arange(3)
+    for query, error, message in (
+        (user, ValueError, "`query` could not be embedded by UserTower: .* Received: ndarray"),
+        ({}, ValueError, "`query` must have features"),
+        ({"id": user}, ValueError, "`query` could not .*KeyError.* Received: a dict of `id`"),
+        (pd.DataFrame({"user": user}), ValueError, "`query` could not .* Received: DataFrame"),
+        ({"user": user + 1}, ValueError, "`query` could not be embedded by UserTower"),
+        ({"user": [0, 1, 2]}, TypeError, r"`query\['user'\]` must be an array.* Received: list"),
+        ([0, 1, 2], TypeError, "`query` must be an array.* Received: list"),
+        ("abc", TypeError, "`query` must be an array.* Received: str"),
+    ):
+        with pytest.raises(error, match=f"(?s)^{message}"):
+            export_model(model, data, tmp_path / "model", query=query)

@@ -92,20 +92,22 @@ class Catalogue:
             first. Where fewer than `k` remain: None, and -inf.
 
         Raises:
-            ValueError: as `Index.search`, if `exclude` has not one list a query, or if an id is a
-                boolean or a float: of a mask, or of a column with missing values.
+            ValueError: as `Index.search`, if `exclude` has not one list a query, or if an id is
+                neither a string nor an int (nor None, which is no item), e.g. a boolean or a float,
+                as a mask or a column with missing values holds.
         """
         ids, positions, index = self._built
+        queries = as_embeddings("queries", queries, index.embedding_dim)
         if allowed is not None:
             allowed = _known("allowed", allowed, positions)
         if exclude is not None:
-            lists = _items("exclude", exclude)
+            lists = _items("exclude", exclude, "one list of ids per query")
             if len(lists) != len(queries):
                 raise ValueError(
                     "`exclude` must have one list of ids a query. "
                     f"Received: {len(lists)} lists, {len(queries)} queries."
                 )
-            rows = [_known("exclude", row, positions) for row in lists]
+            rows = [_known("exclude", row, positions, "one list of ids per query") for row in lists]
             starts = np.cumsum([0, *map(len, rows)])
             columns = np.array([column for row in rows for column in row], int)
             members = np.ones(len(columns), bool), columns, starts
@@ -182,28 +184,29 @@ class Catalogue:
         self._built = _Built(np.array([*ids, None], object), positions, index)
 
 
-def _items(name, ids):
+def _items(name, ids, wanted="a list of ids"):
     """A list of what an array-like of ids, or of lists of them, holds."""
     # The letters of a string are no ids, and a matrix has no list a row.
     if isinstance(ids, str | bytes) or scipy.sparse.issparse(ids) or not np.iterable(ids):
-        raise ValueError(f"`{name}` must be a list of ids. Received: {ids!r:.100}.")
-    return [x.item() if isinstance(x, np.generic) else x for x in ids]
+        raise ValueError(f"`{name}` must be {wanted}. Received: {ids!r:.100}.")
+    # The elements of a tensor are tensors, which are equal to no id.
+    ids = np.asarray(ids) if hasattr(ids, "__array__") else ids
+    # Times are numbers to NumPy, and no ids.
+    return [x.item() if isinstance(x, np.generic) and x.dtype.kind in "iuU" else x for x in ids]
 
 
-def _as_ids(name, ids):
+def _as_ids(name, ids, wanted="a list of ids"):
     """A list of Python's own strings or ints, which are equal where NumPy's are, too."""
-    ids = _items(name, ids)
+    ids = _items(name, ids, wanted)
+    # Equal to an int may be many a kind of number, e.g. True and 1.0.
     strange = [x for x in ids if not isinstance(x, str | int) or isinstance(x, bool)]
     if strange:
-        raise ValueError(f"`{name}` must be strings or ints. Received: {strange[0]!r}.")
+        raise ValueError(f"`{name}` must be strings or ints. Received: {strange[0]!r:.100}.")
     return ids
 
 
-def _known(name, ids, positions):
+def _known(name, ids, positions, wanted="a list of ids"):
     """The positions of those ids that there are, ascending."""
-    ids = _items(name, ids)
-    # True and 1.0 would be equal to the id 1; what is a list is of no item.
-    strange = [x for x in ids if isinstance(x, bool | float | list | tuple | np.ndarray)]
-    if strange:
-        raise ValueError(f"`{name}` must hold ids, strings or ints. Received: {strange[0]!r}.")
-    return sorted({positions[x] for x in ids if x in positions})
+    # None is where a search found too few items.
+    given = [x for x in _items(name, ids, wanted) if x is not None]
+    return sorted({positions[x] for x in _as_ids(name, given) if x in positions})

@@ -89,9 +89,10 @@ def export_model(
 
     Raises:
         ValueError: If `k` or `version` is not positive, `search` unknown, the model not of this
-            data, `seen` or `query` of another shape than its users and items, an embedding of an
-            item or a user NaN or infinite, or the folder holds something else than a SavedModel.
-        TypeError: If `seen` is not sparse.
+            data, `seen` or `query` of another shape than its users and items, `query` not what
+            the query tower takes, an embedding of an item or a user NaN or infinite, or the folder
+            holds something else than a SavedModel.
+        TypeError: If `seen` is not sparse, or `query` holds lists or other things than arrays.
         OSError: If the disk is full.
         ImportError: If ScaNN is asked for and missing.
 
@@ -159,7 +160,7 @@ def _embeddings(model, data, history_length, query):
     _check_query(query, len(data.users))
     candidates = as_embeddings("model.candidate_embeddings()", model.candidate_embeddings())
     queries = as_embeddings(
-        "model.query_embeddings(query)", model.query_embeddings(query), dim=candidates.shape[1]
+        "model.query_embeddings(query)", _embedded(model, query), dim=candidates.shape[1]
     )
     for name, found, wanted in (
         ("model.candidate_embeddings()", candidates, len(data.items)),
@@ -173,14 +174,42 @@ def _embeddings(model, data, history_length, query):
     return candidates, queries
 
 
+def _embedded(model, query):
+    """The tower's embeddings, or what it says of features that it can't embed."""
+    try:
+        return model.query_embeddings(query)
+    except (
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        tf.errors.InvalidArgumentError,
+    ) as e:
+        came = type(query).__name__
+        if isinstance(query, Mapping):
+            came = "a dict of " + ", ".join(f"`{name}`" for name in query)
+        raise ValueError(
+            f"`query` could not be embedded by {type(model.query_tower).__name__}: "
+            f"{type(e).__name__}: {e}. Expected the features that it takes, an array or a dict of "
+            f"arrays. Received: {came}."
+        ) from e
+
+
 def _check_query(query, num_users):
     """Raises a ValueError unless all features have a row a user."""
     named = {"query": query}
     if isinstance(query, Mapping):
         named = {f"query[{name!r}]": features for name, features in query.items()}
+        if not named:
+            raise ValueError("`query` must have features. Received: an empty dict.")
     for name, features in named.items():
         for feature in tf.nest.flatten(features):
-            shape = tuple(getattr(feature, "shape", ()))
+            if not hasattr(feature, "shape"):
+                raise TypeError(
+                    f"`{name}` must be an array with a row for each of the {num_users} users, "
+                    f"e.g. `numpy.asarray(…)`. Received: {type(features).__name__}."
+                )
+            shape = tuple(feature.shape)
             if shape[:1] != (num_users,):
                 raise ValueError(
                     f"`{name}` must be an array with a row for each of the {num_users} users, "

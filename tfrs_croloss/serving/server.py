@@ -82,7 +82,8 @@ class Server(tf.Module):
 
         def checked(*given):
             # TensorFlow holds no request to the ranks of its signature, and some ops end the
-            # process over a wrong one. Asked while tracing, each rank is that of its spec.
+            # process over a wrong one. An assertion would not do: while tracing, the rank is
+            # the spec's.
             shaped = (tf.ensure_shape(x, s.shape) for x, s in zip(given, specs, strict=True))
             return function(*shaped)
 
