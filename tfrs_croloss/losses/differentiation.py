@@ -53,6 +53,9 @@ def _without_autocast(x):
         return contextlib.nullcontext()
     import torch
 
+    if not torch.amp.is_autocast_available(x.device.type):
+        # The device "meta", on which Keras infers shapes.
+        return contextlib.nullcontext()
     return torch.autocast(x.device.type, enabled=False)
 
 
