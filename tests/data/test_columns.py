@@ -252,7 +252,7 @@ def test_frames_pass_the_checks_of_files(step, columns, message):
 @pytest.mark.parametrize("step", STEPS)
 def test_frames_without_the_columns(step):
     for frame, message in (
-        (FRAME.rename(columns={"user": "userId"}), "no column 'user'; the frame has: 'userId'"),
+        (FRAME.rename(columns={"user": "userId"}), "no column 'user'; there are: 'userId'"),
         (FRAME.assign(time=1).set_index("time"), r"no column 'time'.*: .reset_index\(\)"),
         (FRAME.set_index("user"), r"no column 'user'.*the frame's index: .reset_index\(\)"),
         (pd.concat([FRAME, FRAME["item"]], axis=1), "more than one column 'item'"),

@@ -59,7 +59,7 @@ def test_lists_of_the_lightgcn_releases(tmp_path, ending):
         (
             "a.csv",
             "who,when,stars\n1,2,3\n",
-            r"line 1: no column 'what' for the item.*'who', 'when'",
+            r"line 1: no column 'what'.*'who', 'when'",
         ),
         (
             "a.csv",
@@ -138,7 +138,7 @@ def test_a_missing_file_and_a_folder(tmp_path):
 def test_a_missing_parquet_column(tmp_path):
     path = tmp_path / "pairs.parquet"
     pd.DataFrame({"user": [1]}).to_parquet(path)
-    with pytest.raises(DataError, match="no column 'item' for the item; the file has: 'user'"):
+    with pytest.raises(DataError, match="no column 'item'; there are: 'user'"):
         read_interactions(path)
 
 

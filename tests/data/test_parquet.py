@@ -38,7 +38,7 @@ def test_an_index_that_is_a_range(tmp_path):
     assert found(path) == {"user": ["5", "7"], "item": ["x", "y"]}
     # Its words outlive it where other programs change the rows.
     pq.write_table(pq.read_table(path)[:1], path)
-    with pytest.raises(DataError, match="no column 'user' for the user; the file has: 'item'"):
+    with pytest.raises(DataError, match="no column 'user'; there are: 'item'"):
         read_interactions(path)
 
 
@@ -55,7 +55,7 @@ def test_a_column_twice(tmp_path):
     path = tmp_path / "a.parquet"
     arrays = [pa.array(["a"]), pa.array(["x"]), pa.array(["y"])]
     pq.write_table(pa.table(arrays, names=["user", "item", "item"]), path)
-    with pytest.raises(DataError, match=r"a.parquet: more than one column 'item'; the file has: "):
+    with pytest.raises(DataError, match=r"a.parquet: more than one column 'item'; there are: "):
         read_interactions(path)
     pq.write_table(pa.table([*arrays, arrays[0]], names=["user", "item", "x", "x"]), path)
     assert found(path) == {"user": ["a"], "item": ["x"]}
@@ -155,7 +155,7 @@ def test_folders_that_are_refused(tmp_path, name, message):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"user": ["a"]}, "1.parquet: no column 'item' for the item; the file has: 'user'"),
+        ({"user": ["a"]}, "1.parquet: no column 'item'; there are: 'user'"),
         ({"user": ["a", None], "item": ["x", "y"]}, "1.parquet: .*'user', found None in row 2"),
         ({"user": [7.0], "item": ["x"], "t": [1]}, "1.parquet: .*'user', found '7.0' in row 1"),
         (

@@ -1,3 +1,4 @@
+import operator
 import threading
 from decimal import Decimal
 from fractions import Fraction
@@ -264,6 +265,15 @@ def test_ids_in_what_numpy_reads_as_an_array():
     assert catalogue.search([[1.0]], 2, allowed=Tensor([1]))[0].tolist() == [[1, None]]
     with pytest.raises(ValueError, match="`exclude` must be strings or ints. Received: b'a'"):
         catalogue.search([[1.0]], 2, exclude=Tensor(np.array([[b"a"]], object)))
+
+
+@pytest.mark.parametrize("make", ["constant", "ragged.constant"])
+def test_tensors_of_tensorflow_are_lists_of_ids(make):
+    tf = pytest.importorskip("tensorflow")
+    exclude = operator.attrgetter(make)(tf)([[3, 2]])
+    catalogue = Catalogue([1, 2, 3], [[1.0], [2.0], [3.0]])
+    assert catalogue.search([[1.0]], 2, exclude=exclude)[0].tolist() == [[1, None]]
+    assert catalogue.search([[1.0]], 2, exclude=[exclude[0]])[0].tolist() == [[1, None]]
 
 
 @pytest.mark.parametrize(

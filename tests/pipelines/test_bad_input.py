@@ -51,8 +51,8 @@ def csv(*rows, header="user,item,time"):
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        (csv(*ROWS, header="who,item,time"), [], "in.csv, line 1: no column 'user' for the user"),
-        (csv(*ROWS), ["--time", "when"], "in.csv, line 1: no column 'when' for the time"),
+        (csv(*ROWS, header="who,item,time"), [], "in.csv, line 1: no column 'user'"),
+        (csv(*ROWS), ["--time", "when"], "in.csv, line 1: no column 'when'"),
         (
             csv(*ROWS, "u1,i99,soon"),
             ["--time", "time"],

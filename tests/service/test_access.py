@@ -86,6 +86,7 @@ def test_keys(model, tmp_path):
     options = ("--api_key_file", str(keys), "--host", "0.0.0.0")
     with serving(model, tmp_path / "log", *options) as server:
         assert "whoever reaches" not in server.log()
+        assert "keys travel to 0.0.0.0" in server.log()
         for key in ("first-key", "second-key"):
             for scheme in ("Bearer", "bearer"):
                 assert server.send("POST", PREDICT, BODY, **with_key(key, scheme))[0] == 200

@@ -248,6 +248,20 @@ def test_embeddings_and_histories_of_no_known_user(data, tmp_path):
     np.testing.assert_array_equal(empty["item_ids"], ids)
 
 
+@pytest.mark.parametrize("kind", ["class", "functional"])
+def test_histories_for_a_tower_that_makes_nothing_of_them(data, tmp_path, kind):
+    """Each history would get the same answer."""
+    model = model_of(data, "id")
+    if kind == "functional":
+        user = tf_keras.Input((), dtype="int32", name="user")
+        history = tf_keras.Input((LENGTH,), dtype="int32", name="history")
+        inputs = {"user": user, "history": history}
+        model.query_tower = tf_keras.Model(inputs, model.query_tower({"user": user}))
+    with pytest.raises(ValueError, match="`history_length` must be 0 where .*Received: 6 and a "):
+        export_model(model, data, tmp_path / "model", history_length=LENGTH)
+    assert not (tmp_path / "model").exists()
+
+
 def test_a_history_that_may_come_back(data, tmp_path):
     model = model_of(data, "history")
     nothing = scipy.sparse.csr_array(data.train.shape)

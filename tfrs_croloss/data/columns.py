@@ -37,27 +37,27 @@ class DataError(ValueError):
         super().__init__(f"{place}: {problem}")
 
 
-def find_columns(path, columns, found, line=None):
-    """Refuses a file that lacks a column, or has it twice.
+def find_columns(place, fixes, found, line=None):
+    """Refuses a file or a frame that lacks a column, or has it twice.
 
     Args:
-        path: The file.
-        columns: A dict from names such as `user` to the names of the file's columns.
-        found: The names of all its columns.
-        line: Line of the header, where there is one.
+        place: The file, or what the caller calls the frame.
+        fixes: A dict from the columns that it must have to what to do where one is missing.
+        found: The names of all that it has.
+        line: Line of a file's header, where there is one.
     """
-    for name, column in columns.items():
-        if found.count(column) == 1:
-            continue
-        listed = ", ".join(map(repr, found))
-        if column in found:
-            problem = f"more than one column {column!r}; the file has: {listed}. Rename the others"
-        else:
-            problem = (
-                f"no column {column!r} for the {name}; the file has: {listed}. "
-                f"Say which it is with the option `{name}`"
-            )
-        raise DataError(path, problem, line)
+    for column, fix in fixes.items():
+        count = found.count(column)
+        if count != 1:
+            problem = f"{'more than one' if count else 'no'} column {column!r}"
+            listed = ", ".join(map(repr, found))
+            fix = "Rename the others" if count else fix
+            raise DataError(place, f"{problem}; there are: {listed}. {fix}", line)
+
+
+def options(columns):
+    """The fixes of a reader, whose options are names such as `user` of the file's columns."""
+    return {column: f"Say which it is with the option `{name}`" for name, column in columns.items()}
 
 
 def checked(columns, labels, refuse):

@@ -5,7 +5,7 @@ import numbers
 import pandas as pd
 import pyarrow as pa
 
-from tfrs_croloss.data.columns import DataError, as_text, checked
+from tfrs_croloss.data.columns import DataError, as_text, checked, find_columns
 
 
 def checked_frame(frame, name="frame", wanted=()):
@@ -29,7 +29,7 @@ def checked_frame(frame, name="frame", wanted=()):
     # Times in the index are refused: without them the order would be that of the rows.
     has_times = "time" in frame or "time" in frame.index.names
     columns = ["user", "item", *wanted] + ["time"] * has_times
-    _find(frame, name, columns)
+    find_columns(f"`{name}`", _fixes(frame, columns), list(frame.columns))
 
     refuse = _refuse_in(name)
     arrays = {column: _arrow(frame[column], column, refuse) for column in columns}
@@ -58,18 +58,13 @@ def _refuse_in(name):
     return refuse
 
 
-def _find(frame, name, columns):
-    found = list(frame.columns)
-    for column in columns:
-        if found.count(column) == 1:
-            continue
-        problem, fix = f"no column {column!r}", f"Rename one: .rename(columns={{…: {column!r}}})"
-        if column in found:
-            problem, fix = f"more than one column {column!r}", "Rename the others"
-        elif column in frame.index.names:
-            fix = "It is the frame's index: .reset_index()"
-        listed = ", ".join(map(repr, found))
-        raise DataError(f"`{name}`", f"{problem}; the frame has: {listed}. {fix}")
+def _fixes(frame, columns):
+    return {
+        column: "It is the frame's index: .reset_index()"
+        if column in frame.index.names
+        else f"Rename one: .rename(columns={{…: {column!r}}})"
+        for column in columns
+    }
 
 
 def _arrow(series, column, refuse):

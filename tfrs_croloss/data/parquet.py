@@ -8,7 +8,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tfrs_croloss.data.columns import DAMAGED, TEXT, DataError, as_text, checked, find_columns
+from tfrs_croloss.data.columns import (
+    DAMAGED,
+    TEXT,
+    DataError,
+    as_text,
+    checked,
+    find_columns,
+    options,
+)
 
 PARQUET = (".parquet", ".pq")
 # Beside them the parts are not the rows: of these tables some files are old versions.
@@ -96,7 +104,7 @@ def _read_part(path, partition, columns):
         stored = file.schema_arrow.names
         others = {**partition, **indexes}
         found = stored + [name for name in others if name not in stored]
-        find_columns(path, columns, found)
+        find_columns(path, options(columns), found)
         table = file.read([column for column in columns.values() if column in stored])
         num_rows = file.metadata.num_rows
     arrays = {}

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from tfrs_croloss.data.blocks import blocks, count_lines, quoted_well, stream, trimmed
-from tfrs_croloss.data.columns import TEXT, DataError, checked, find_columns
+from tfrs_croloss.data.columns import TEXT, DataError, checked, find_columns, options
 
 ROWS_AT_ONCE = 2**16
 NO_LISTS = (
@@ -35,7 +35,7 @@ def read_delimited(path, opener, separator, columns):
         _, header_end, header = next(rows, (0, 0, None))
         if header is None:
             raise DataError(path, "the file is empty: expected a header and rows")
-        find_columns(path, columns, header, line=header_end)
+        find_columns(path, options(columns), header, line=header_end)
         places = [header.index(column) for column in columns.values()]
         try:
             with opener(path, "rb") as again:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from tfrs_croloss.losses.checks import check_shape
+from tfrs_croloss.losses.tensors import is_ranked, with_slots
 from tfrs_croloss.retrieval.requirements import tf, tfrs
 
 
@@ -32,10 +33,7 @@ def as_metrics(name, metrics):
 def as_queries(x, dtype):
     """Queries `[q, dim]` or `[q, heads, dim]`; with heads where the rank is not known."""
     x = tf.cast(x, dtype)
-    if x.shape.rank is not None:
-        return x
-    shape = tf.shape(x)
-    return tf.reshape(x, [shape[0], tf.reduce_prod(shape[1:-1]), shape[-1]])
+    return x if is_ranked(x) else with_slots(x, 3)
 
 
 def as_candidates(x, dtype):

@@ -317,7 +317,9 @@ class RetrievalModel(tfrs.Model):
         """Saves the model whole, as Keras does: architecture, weights, optimizer.
 
         `tf_keras.models.load_model(filepath)` gives it back, once `tfrs_croloss.retrieval` and the
-        modules of your own classes are imported. Factorized metrics are left out.
+        modules of your own classes are imported. A class that stands in a script or a notebook
+        itself is found by `load_model(filepath, custom_objects={"MyTower": MyTower})`, or under the
+        decorator `@tf_keras.saving.register_keras_serializable()`. Factorized metrics are left out.
 
         Args:
             filepath: A path that ends in `.keras`.

@@ -90,7 +90,8 @@ def export_model(
     Raises:
         ValueError: If `k` or `version` is not positive, `search` unknown, the model not of this
             data, `seen` or `query` of another shape than its users and items, `query` not what
-            the query tower takes, an embedding of an item or a user NaN or infinite, or the folder
+            the query tower takes, a `history_length` given to a tower that makes nothing of
+            histories, an embedding of an item or a user NaN or infinite, or the folder
             holds something else than a SavedModel.
         TypeError: If `seen` is not sparse, or `query` holds lists or other things than arrays.
         OSError: If the disk is full.
@@ -131,6 +132,11 @@ def export_model(
     seen = data.known if seen is None else seen
     seen = as_membership("seen", seen, (len(data.users), len(data.items)))
     candidates, queries = _embeddings(model, data, history_length, query)
+    if history_length and not _takes_histories(model.query_tower, history_length):
+        raise ValueError(
+            "`history_length` must be 0 where the query tower makes nothing of histories. "
+            f"Received: {history_length} and a {type(model.query_tower).__name__}"
+        )
     if search == "exact":
         index = ExactSearch(candidates)
     else:
@@ -193,6 +199,16 @@ def _embedded(model, query):
             f"{type(e).__name__}: {e}. Expected the features that it takes, an array or a dict of "
             f"arrays. Received: {came}."
         ) from e
+
+
+def _takes_histories(tower, length):
+    """Whether anything in the tower's graph takes the histories."""
+    features = {
+        "user": tf.TensorSpec([None], tf.int32, name="user"),
+        "history": tf.TensorSpec([None, length], tf.int32, name="history"),
+    }
+    graph = tf.function(tower).get_concrete_function(features).graph
+    return bool(graph.get_operation_by_name("history").outputs[0].consumers())
 
 
 def _check_query(query, num_users):
