@@ -1,5 +1,7 @@
 """Shapes, dtypes and containers of what a call of the task takes: TFRS's loss for each."""
 
+import traceback
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -236,3 +238,18 @@ def test_metrics_are_one_or_a_list_or_none(name):
     for bad in ("auc", tf_keras.metrics.Mean, [one, 3]):
         with pytest.raises(ValueError, match=f"`{name}` must be a metric, .* Received: "):
             setattr(task, name, bad)
+
+
+class Traced(CROLoss):
+    def compare(self, negative, row):
+        self.calls = {frame.name for frame in traceback.extract_stack()}
+        return super().compare(negative, row)
+
+
+def test_autograph_leaves_the_loss_alone():
+    """To convert it would take longer than all else of a first step."""
+    loss = Traced()
+    task = Retrieval(loss=loss)
+    tf.function(lambda: task(QUERIES, CANDIDATES))()
+    assert "embedding_loss" in loss.calls
+    assert "tf__embedding_loss" not in loss.calls

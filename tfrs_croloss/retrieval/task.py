@@ -223,26 +223,14 @@ class Retrieval(tfrs.tasks.Retrieval):
             ValueError: If ids or thresholds are missing, ids are floats, a shape does not fit, or
                 there are no negatives.
         """
-        options = {
-            "candidate_weight": candidate_weight is not None,
-            "known_positive_ids": known_positive_ids is not None,
-            "in_batch": not in_batch,
-            "threshold": threshold is not None,
-            "cross_replica": self.cross_replica and num_replicas() > 1,
-        }
+        embeddings = query_embeddings, candidate_embeddings
         if not isinstance(self._loss, RetrievalLoss):
-            for name, is_wanted in options.items():
-                if is_wanted:
-                    raise ValueError(_needs_our_loss(name, self._loss))
+            self._check_foreign(candidate_weight, known_positive_ids, in_batch, threshold)
             updates = self._update_factorized(
-                compute_metrics,
-                query_embeddings,
-                candidate_embeddings,
-                candidate_ids,
-                sample_weight,
+                compute_metrics, *embeddings, candidate_ids, sample_weight
             )
             return super().call(
-                *after(updates, query_embeddings, candidate_embeddings),
+                *after(updates, *embeddings),
                 sample_weight=sample_weight,
                 candidate_sampling_probability=candidate_sampling_probability,
                 candidate_ids=candidate_ids,
@@ -250,52 +238,91 @@ class Retrieval(tfrs.tasks.Retrieval):
                 compute_batch_metrics=compute_batch_metrics,
                 score_mask=score_mask,
             )
+        if self.memory is not None and training is None:
+            raise ValueError(
+                "`training` must be given to a task with a memory: True in training, False in "
+                "evaluation, as `tfrs.Model.compute_loss` gets it. Received: None"
+            )
+        queries, columns, rows = self._inputs(
+            *embeddings,
+            sample_weight,
+            candidate_sampling_probability,
+            candidate_ids,
+            score_mask,
+            candidate_weight,
+            known_positive_ids,
+            in_batch,
+            threshold,
+        )
+        updates = self._update_factorized(
+            compute_metrics, *embeddings, candidate_ids, rows["sample_weight"]
+        )
+        if compute_batch_metrics and self._batch_metrics:
+            updates.append(self._update_batch(queries, columns, in_batch, rows))
+        queries, columns["embedding"] = after(updates, queries, columns["embedding"])
+        loss = self._loss_of(queries, columns, in_batch, training, **rows)
+        if self._loss_metrics:
+            of_loss = loss if loss.shape.rank else summed(loss)
+            (loss,) = after([updated(metric, of_loss) for metric in self._loss_metrics], loss)
+        return loss
+
+    def _check_foreign(self, candidate_weight, known_positive_ids, in_batch, threshold):
+        """Raises where a loss that is not ours would have to do what ours alone can."""
+        for name, is_wanted in {
+            "candidate_weight": candidate_weight is not None,
+            "known_positive_ids": known_positive_ids is not None,
+            "in_batch": not in_batch,
+            "threshold": threshold is not None,
+            "cross_replica": self.cross_replica and num_replicas() > 1,
+        }.items():
+            if is_wanted:
+                raise ValueError(_needs_our_loss(name, self._loss))
+
+    # Without a condition on a tensor, the code below needs no conversion by AutoGraph, which would
+    # take longer than all else of a first step. What is of the user's own, metrics, is converted.
+
+    @traced_as_written
+    def _inputs(
+        self,
+        queries,
+        candidates,
+        sample_weight,
+        probability,
+        candidate_ids,
+        mask,
+        candidate_weight,
+        known_ids,
+        in_batch,
+        threshold,
+    ):
+        """The queries, and what is known of each candidate and of each row: dicts of tensors."""
         if threshold is not None and self._loss.needs_threshold:
-            if candidate_sampling_probability is not None:
+            if probability is not None:
                 raise ValueError(
                     "`threshold` and `candidate_sampling_probability` exclude each other: the "
                     "log-Q correction shifts the scores away from the threshold. Received: both. "
                     "Weigh the candidates with `candidate_weight` instead"
                 )
             threshold = self._over_temperature(tf.cast(threshold, self._loss.dtype))
-        if self.memory is not None and training is None:
-            raise ValueError(
-                "`training` must be given to a task with a memory: True in training, False in "
-                "evaluation, as `tfrs.Model.compute_loss` gets it. Received: None"
-            )
-        queries = as_queries(query_embeddings, self._loss.dtype)
-        candidates = as_candidates(candidate_embeddings, self._loss.dtype)
+        queries = as_queries(queries, self._loss.dtype)
+        candidates = as_candidates(candidates, self._loss.dtype)
         self._check_sizes(queries.shape[0], candidates.shape[0], in_batch)
-        ids, known_ids = self._ids(candidate_ids, known_positive_ids, queries, candidates)
-        # What is known of each candidate, and of each row.
+        ids, known_ids = self._ids(candidate_ids, known_ids, queries, candidates)
+        if candidate_weight is not None:
+            candidate_weight = tf.cast(candidate_weight, queries.dtype)
         columns = {
             "embedding": candidates,
             "id": ids,
-            "weight": None
-            if candidate_weight is None
-            else tf.cast(candidate_weight, queries.dtype),
-            "probability": as_probabilities(candidate_sampling_probability, candidates),
+            "weight": candidate_weight,
+            "probability": as_probabilities(probability, candidates),
         }
-        columns = {name: x for name, x in columns.items() if x is not None}
         rows = {
             "sample_weight": as_row_weights(sample_weight, queries),
             "known_ids": known_ids,
-            "mask": as_mask(score_mask, queries, candidates),
+            "mask": as_mask(mask, queries, candidates),
+            "threshold": threshold,
         }
-        updates = self._update_factorized(
-            compute_metrics,
-            query_embeddings,
-            candidate_embeddings,
-            candidate_ids,
-            rows["sample_weight"],
-        )
-        if compute_batch_metrics and self._batch_metrics:
-            updates.append(self._update_batch(queries, columns, in_batch, **rows))
-        queries, columns["embedding"] = after(updates, queries, candidates)
-        loss = self._loss_of(queries, columns, in_batch, training, threshold, **rows)
-        of_loss = loss if loss.shape.rank else summed(loss)
-        (loss,) = after([updated(metric, of_loss) for metric in self._loss_metrics], loss)
-        return loss
+        return queries, {name: x for name, x in columns.items() if x is not None}, rows
 
     def _check_sizes(self, num_queries, num_candidates, in_batch):
         if None in (num_queries, num_candidates):
@@ -358,7 +385,7 @@ class Retrieval(tfrs.tasks.Retrieval):
             *tf.cond(tf.rank(queries) < 3, lambda: after(update(), nothing), lambda: (nothing,))
         ]
 
-    def _update_batch(self, queries, columns, in_batch, sample_weight, known_ids, mask):
+    def _update_batch(self, queries, columns, in_batch, rows):
         """Updates the metrics of the batch."""
         metrics = BatchMetrics(self._batch_metrics, self.block_size, self._num_hard_negatives)
         ids, own = columns.get("id"), tf.range(tf.shape(queries)[0])
@@ -367,8 +394,8 @@ class Retrieval(tfrs.tasks.Retrieval):
             _shifted(columns),
             ids,
             in_batch,
-            sample_weight,
-            *into_mask(known_ids, mask, ids, own),
+            rows["sample_weight"],
+            *into_mask(rows["known_ids"], rows["mask"], ids, own),
         )
 
     @traced_as_written
@@ -447,12 +474,13 @@ class Retrieval(tfrs.tasks.Retrieval):
 
     def build(self, input_shape):
         if self.memory is not None:
-            dim = input_shape[-1] if input_shape.rank else None
+            shape = tf.TensorShape(input_shape)
+            dim = shape[-1] if shape.rank else None
             if dim is None:
                 raise ValueError(
                     "`query_embeddings` must have a known last dimension for a memory: give them "
                     "one, tf.ensure_shape(query_embeddings, [None, dim]). Received: shape "
-                    f"{input_shape}"
+                    f"{shape}"
                 )
             self.memory.build(dim)
         super().build(input_shape)
@@ -515,36 +543,6 @@ def _shifted(columns):
         return columns["embedding"]
     shift = -tf.math.log(tf.clip_by_value(columns["probability"], LEAST_PROBABILITY, 1.0))
     return tf.concat([columns["embedding"], shift[:, tf.newaxis]], axis=1)
-
-
-def _as_floats(x, like):
-    return None if x is None else tf.cast(x, like.dtype)
-
-
-def _as_integers(name, ids):
-    """Ids as integers of 64 bits, strings by their hash."""
-    if ids is None:
-        return None
-    if isinstance(ids, tf.RaggedTensor):
-        return ids.with_flat_values(_as_integers(name, ids.flat_values))
-    try:
-        ids = tf.convert_to_tensor(ids)
-    except (ValueError, TypeError) as error:
-        fix = ""
-        if name == "known_positive_ids":
-            fix = ". Where rows differ in length make a tf.RaggedTensor: tf.ragged.constant(...)"
-        raise ValueError(
-            f"`{name}` must make a tensor. Received: {type(ids).__name__} ({error}){fix}"
-        ) from None
-    if ids.dtype == tf.string:
-        return tf.strings.to_hash_bucket_fast(ids, 2**63 - 1)
-    if not ids.dtype.is_integer:
-        raise ValueError(f"`{name}` must be integers or strings. Received: {ids.dtype.name}")
-    return tf.cast(ids, tf.int64)
-
-
-def _is_string(ids):
-    return (ids if tf.is_tensor(ids) else tf.convert_to_tensor(ids)).dtype == tf.string
 
 
 def _needs_our_loss(argument, loss):
