@@ -192,7 +192,7 @@ def tune_a_model_of_keras_2(tmp_path):
 
 
 class Unregistered(RetrievalLoss):
-    def compare(self, negative, row):
+    def compare(self, row):
         raise NotImplementedError
 
     def aggregate(self, totals, row):

@@ -274,14 +274,14 @@ def test_an_empty_batch_has_no_losses(make):
 
 
 def test_a_loss_of_ones_own_takes_part_in_everything():
-    from tfrs_croloss.losses import Aggregate, Channel, Hinge, RetrievalLoss
+    from tfrs_croloss.losses import Channel, Hinge, RetrievalLoss
 
     class Triplet(RetrievalLoss):
-        def compare(self, negative, row):
-            return (Channel(Hinge(0.5), negative - row.positive, 1.0, -1.0),)
+        def compare(self, row):
+            return Channel(Hinge(0.5))
 
         def aggregate(self, totals, row):
-            return Aggregate(totals[0], slopes=(1.0,))
+            return totals[0]
 
     scores = SCORES.copy()
     scores[:, 6] = -np.inf
@@ -296,14 +296,18 @@ def test_a_loss_may_descend_along_several_channels_or_none():
 
     def loss_of(*slopes):
         class Weighed(RetrievalLoss):
-            def compare(self, negative, row):
-                x = negative - row.positive
-                return Channel(Hinge(0.5), x, 1.0, -1.0), Channel(Softplus(), 2 * x, 2.0, -2.0)
+            def compare(self, row):
+                reported = [slope is None for slope in slopes]
+                return (
+                    Channel(Hinge(0.5), is_reported=reported[0]),
+                    Channel(Softplus(), 2.0, -2.0, is_reported=reported[1]),
+                )
 
             def aggregate(self, totals, row):
                 value = sum(slope * x for slope, x in zip(slopes, totals, strict=True) if slope)
                 # Nothing to descend along but the positive itself.
-                return Aggregate(value - row.positive, slopes, positive_slope=-1.0)
+                descending = tuple(slope for slope in slopes if slope is not None)
+                return Aggregate(value - row.positive, descending, positive_slope=-1.0)
 
         return Weighed
 

@@ -28,7 +28,7 @@ from tfrs_croloss import (
     TalosLoss,
     embedding_loss,
 )
-from tfrs_croloss.losses import Aggregate, Channel, Hinge, RetrievalLoss
+from tfrs_croloss.losses import Channel, Hinge, RetrievalLoss
 
 THRESHOLDS = np.array([0.3, -0.8, 0.0, 1.2, 0.5, -0.1])
 OF_QUERIES = np.append(THRESHOLDS, 0.4).astype("float32")
@@ -168,11 +168,11 @@ class BelowThreshold(RetrievalLoss):
 
     needs_threshold = True
 
-    def compare(self, negative, row):
-        return (Channel(Hinge(0.5), negative - row.threshold),)
+    def compare(self, row):
+        return Channel(Hinge(0.5), positive_scale=0, shift=-row.threshold)
 
     def aggregate(self, totals, row):
-        return Aggregate(totals[0], slopes=(1.0,))
+        return totals[0]
 
 
 def test_a_loss_of_ones_own():
@@ -251,9 +251,9 @@ def test_cro_has_no_row_threshold():
     seen = []
 
     class Watching(CROLoss):
-        def compare(self, negative, row):
+        def compare(self, row):
             seen.append(row.threshold)
-            return super().compare(negative, row)
+            return super().compare(row)
 
     Watching()(ONE_HOT, SCORES, threshold=THRESHOLDS)
     assert seen == [None]

@@ -8,6 +8,7 @@ from tfrs_croloss.losses.engine import embedding_loss
 from tfrs_croloss.losses.kernels import (
     Exponential,
     Hinge,
+    Identity,
     Kernel,
     LogKernel,
     MultiHinge,
@@ -50,6 +51,7 @@ __all__ = [
     "FunctionWeight",
     "Gamma",
     "Hinge",
+    "Identity",
     "Kernel",
     "LogKernel",
     "LogNormal",

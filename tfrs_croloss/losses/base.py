@@ -8,7 +8,7 @@ from keras import ops
 
 from tfrs_croloss._typing import Array, DType
 from tfrs_croloss.losses.arguments import check_count
-from tfrs_croloss.losses.channels import summed
+from tfrs_croloss.losses.channels import Channel, reduced
 from tfrs_croloss.losses.checks import (
     as_numbers,
     check_shape,
@@ -16,7 +16,12 @@ from tfrs_croloss.losses.checks import (
     check_values,
     fits,
 )
-from tfrs_croloss.losses.differentiation import compiled, traced_as_written, with_gradient
+from tfrs_croloss.losses.differentiation import (
+    compiled,
+    traced_as_written,
+    value_and_derivatives,
+    with_gradient,
+)
 from tfrs_croloss.losses.reductions import row_max, row_sum
 from tfrs_croloss.losses.tensors import (
     as_tensor,
@@ -49,12 +54,11 @@ class Row(NamedTuple):
 
 
 class Aggregate(NamedTuple):
-    """The loss of each row and its slopes, from the totals of its channels.
+    """The loss of each row with its derivatives, where these are more exact by hand.
 
     Attributes:
-        value: `[num_queries, 1]`, the loss that is reported.
-        slopes: For each channel ∂loss/∂total, `[num_queries, 1]`, or None if the loss does not
-            descend along it.
+        value: `[num_queries, 1]`, the loss.
+        slopes: ∂loss/∂total, `[num_queries, 1]`, for each channel that is not `is_reported`.
         positive_slope: ∂loss/∂s⁺ with the totals held, `[num_queries, 1]` or a number.
     """
 
@@ -69,11 +73,12 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
     For a row with positive score s⁺ and unmasked negative scores s_j, j = 1..n, of weight v_j:
 
     ```math
-    S = Σ_j v_j · φ(x_j),    φ, x_j = compare(s_j, row),    L = aggregate(S, row)
+    S = reduce_j v_j · φ(x_j),    x_j affine in s_j and s⁺,    L = aggregate(S, row)
     ```
 
-    where `row` has s⁺, n, Σ_j v_j and what else is known of the row. A subclass gives these two
-    functions, `compare` with one or more channels. This class owns the rest:
+    where `row` has s⁺, n, Σ_j v_j and what else is known of the row. A subclass says what it
+    compares, `compare` giving one or more `Channel`s, and what the totals make, `aggregate`. This
+    class owns the rest:
 
     - Masks: scores at or below -1e30 (TFRS's masks, -inf) are absent. A row with no positive, with
       a masked positive or without an unmasked negative contributes exactly 0, and gradient 0.
@@ -81,9 +86,9 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
       negatives alone.
     - Candidate weights: v_j = 1 unless a call brings its own.
     - Thresholds of the rows, for a loss that sets `needs_threshold`.
-    - The gradient, put together from the slopes of `aggregate` and the derivatives of the kernels,
-      so a loss may descend along another channel than the one it reports (the Lambda method). On
-      PyTorch it is differentiable once.
+    - The gradient, put together from the derivatives of `aggregate` and of the kernels, so a loss
+      may report one channel and descend along another (the Lambda method). On PyTorch it is
+      differentiable once.
     - Empty batches: no rows have a loss of 0, under a mean too.
     - Errors: an eager call raises on scores that are NaN or +inf, on labels other than 0 and 1, on
       more positives than `max_positives`, and on weights of rows or candidates that are negative
@@ -108,13 +113,13 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
 
     A triplet loss of its own:
 
-    >>> from tfrs_croloss.losses import Aggregate, Channel, Hinge, RetrievalLoss
+    >>> from tfrs_croloss.losses import Channel, Hinge, RetrievalLoss
     >>> class Triplet(RetrievalLoss):
-    ...     def compare(self, negative, row):
-    ...         return (Channel(Hinge(0.5), negative - row.positive, 1.0, -1.0),)
+    ...     def compare(self, row):
+    ...         return Channel(Hinge(0.5))  # x = s⁻ - s⁺
     ...
     ...     def aggregate(self, totals, row):
-    ...         return Aggregate(value=totals[0], slopes=(1.0,))
+    ...         return totals[0]
     >>> loss = Triplet(name="triplet")
     >>> round(float(loss([[1, 0, 0]], [[0.8, 0.5, 0.1]])), 4)  # (-.3 + .5) + 0
     0.2
@@ -140,28 +145,28 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         self._has_warned = False
 
     @abc.abstractmethod
-    def compare(self, negative, row):
-        """Compares negatives with the positive of their row.
+    def compare(self, row: Row) -> Channel | tuple[Channel, ...]:
+        """Says how negatives are compared with the positive of their row.
 
         Args:
-            negative: Scores `[num_queries, num_candidates]`, -inf perhaps at masked candidates,
-                which the sum leaves out.
             row: A `Row`.
 
         Returns:
-            A tuple of `Channel`s.
+            A `Channel` or a tuple of them. Their coefficients are constants to the gradient.
         """
 
     @abc.abstractmethod
-    def aggregate(self, totals, row):
-        """Makes the loss of each row from its channels, summed over the negatives.
+    def aggregate(self, totals: tuple, row: Row) -> Any:
+        """Makes the loss of each row from its channels, reduced over the negatives.
 
         Args:
             totals: For each channel of `compare` its total, `[num_queries, 1]`.
             row: A `Row`.
 
         Returns:
-            An `Aggregate`.
+            The loss, `[num_queries, 1]`, which is differentiated in the totals and in s⁺; or an
+            `Aggregate`, which brings its derivatives. Row by row: a mean over rows would be
+            differentiated wrongly.
         """
 
     def default_weight(self, count):
@@ -414,24 +419,68 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             weight_sum = ops.where(weight_sum > 0, weight_sum, 1)
         row = Row(positive, count, weight_sum, threshold)
 
-        channels = self.compare(negative, row)
-        sums = [summed(channel, is_negative, weight, scale) for channel in channels]
-        totals = tuple(total for total, _ in sums)
-        value, slopes, positive_slope = self.aggregate(totals, row)
+        channels = self.compare(row)
+        if isinstance(channels, Channel):
+            channels = (channels,)
+        if weight is not None:
+            self._check_that_it_weighs(channels)
+        reductions = [
+            reduced(channel, channel.argument(negative, positive), is_negative, weight, scale)
+            for channel in channels
+        ]
+        totals = tuple(total for total, _ in reductions)
+        value, slopes, positive_slope = self._aggregated(channels, totals, row, row_weight)
 
         def weighed(x):
             return ops.where(ops.not_equal(row_weight, 0), row_weight * x, 0)
 
+        descending = [
+            (channel, slopes_in_x)
+            for channel, (_, slopes_in_x) in zip(channels, reductions, strict=True)
+            if not channel.is_reported
+        ]
         by_negative, by_positive = [], weighed(positive_slope)
-        for channel, (_, slopes_in_x), slope in zip(channels, sums, slopes, strict=True):
-            if slope is None:
-                continue
+        for (channel, slopes_in_x), slope in zip(descending, slopes, strict=True):
             factor, matrix = slopes_in_x()
             factor = factor * weighed(slope)
-            by_negative.append((channel.slope * factor, matrix))
+            by_negative.append((channel.scale * factor, matrix))
             if channel.positive_slope is not None:
                 by_positive = by_positive + channel.positive_slope * factor * row_sum(matrix)
         return weighed(value), by_negative, by_positive
+
+    def _aggregated(self, channels, totals, row, row_weight):
+        """The `Aggregate` of the totals, differentiated if the loss gives its value alone."""
+        result = self.aggregate(totals, row)
+        if isinstance(result, Aggregate):
+            return result
+        _check_column(type(self).__name__, result, row.positive)
+        # In a row without a loss a logarithm of 0 would make the second derivative NaN.
+        totals = tuple(ops.where(ops.equal(row_weight, 0), 1, total) for total in totals)
+        places = [i for i, channel in enumerate(channels) if not channel.is_reported]
+
+        def value_of(positive, *inputs):
+            mixed = dict(enumerate(totals)) | dict(zip(places, inputs, strict=True))
+            return self.aggregate(tuple(mixed.values()), row._replace(positive=positive))
+
+        inputs = (row.positive, *(totals[i] for i in places))
+        value, (positive_slope, *slopes) = value_and_derivatives(value_of, inputs)
+        return Aggregate(value, tuple(slopes), positive_slope)
+
+    def _check_that_it_weighs(self, channels):
+        if not any(x.is_weighed and x.reduction() != "max" for x in channels):
+            raise ValueError(
+                f"`candidate_weight` must be None for {type(self).__name__}, which has no sum over "
+                "candidates to weigh. Received: weights. `score_mask` leaves candidates out"
+            )
+
+
+def _check_column(name, value, column):
+    """Raises unless the value of an `aggregate` has a number a row."""
+    if not fits(value, (column.shape[0], 1)):
+        raise ValueError(
+            f"`aggregate` of {name} must give a loss per row, [num_queries, 1], and no sum or mean "
+            f"over rows. Received: shape {tuple(value.shape)}"
+        )
 
 
 def _gradient_of_matrix(upstream, factor, matrix, by_positive, columns):

@@ -2,7 +2,6 @@
 
 from tfrs_croloss._typing import DType
 from tfrs_croloss.losses.arguments import check_temperature
-from tfrs_croloss.losses.base import Aggregate
 from tfrs_croloss.losses.channels import Channel
 from tfrs_croloss.losses.registration import register
 from tfrs_croloss.losses.sampled_softmax_loss import SampledSoftmaxLoss
@@ -61,17 +60,12 @@ class BilateralSoftmaxLoss(SampledSoftmaxLoss):
             temperature if positive_temperature is None else positive_temperature,
         )
 
-    def compare(self, negative, row):
-        slope = 1 / self.temperature
-        return (Channel(self.kernel, slope * negative, slope),)
+    def compare(self, row):
+        return Channel(self.kernel, 1 / self.temperature, positive_scale=0)
 
     def aggregate(self, totals, row):
         ratio = self.temperature / self.positive_temperature
-        return Aggregate(
-            value=ratio * totals[0] - row.positive / self.positive_temperature,
-            slopes=(ratio,),
-            positive_slope=-1 / self.positive_temperature,
-        )
+        return ratio * totals[0] - row.positive / self.positive_temperature
 
     def get_config(self):
         return {**super().get_config(), "positive_temperature": self.positive_temperature}

@@ -1,5 +1,6 @@
-"""Channels: what a loss compares, and how it is summed over the negatives of a row."""
+"""Channels: what a loss compares, and how it is reduced over the negatives of a row."""
 
+import numbers
 from typing import Any, NamedTuple
 
 from keras import ops
@@ -9,31 +10,84 @@ from tfrs_croloss.losses.reductions import row_max, row_sum
 
 # Not -inf: the log-sum-exp of a row of nothing else would be NaN.
 LOG_OF_NOTHING = -1e30
+REDUCTIONS = ("sum", "logsumexp", "max")
 
 
 class Channel(NamedTuple):
-    """One comparison of the negatives with their positive, by a kernel at x, affine in the scores.
+    """One comparison of the negatives with their positive: a kernel φ, reduced over each row.
 
-    Its total over a row is Σ_j v_j · φ(x_j), or the logarithm of this sum for a `LogKernel`.
+    ```math
+    total = reduce_j v_j · φ(x_j),    x_j = scale · s_j + positive_scale · s⁺ + shift
+    ```
+
+    By default x is the difference s_j - s⁺. Each coefficient is a number or `[num_queries, 1]`, a
+    constant to the gradient.
 
     Attributes:
-        kernel: The `Kernel` φ.
-        x: `[num_queries, num_candidates]`.
-        slope: ∂x/∂s_j, a number or `[num_queries, 1]`.
-        positive_slope: ∂x/∂s⁺, likewise; None if the positive does not enter.
+        kernel: The `Kernel` φ. It may be signed, as `Identity` is.
+        scale: The coefficient of the negative's score, not 0.
+        positive_scale: The coefficient of the positive's score; 0 if it does not enter.
+        shift: What is added.
+        pull: A factor of the gradient in the positive's score, which the value does not show: x is
+            differentiated as if ∂x/∂s⁺ were pull · positive_scale.
+        reduce: `"sum"`; `"logsumexp"` for the logarithm of the sum, of a `LogKernel`; or `"max"`,
+            the largest φ(x_j), whose gradient goes to one negative, the first of equals by column.
+            None is `"logsumexp"` for a `LogKernel` and else `"sum"`.
+        is_weighed: Whether v_j are the weights of the candidates; else they are 1. Either way, and
+            for a maximum, a candidate of weight 0 is absent.
+        is_reported: Whether the total is for the value alone: no gradient flows through it, and
+            that saves its pass over the scores.
     """
 
     kernel: Kernel
-    x: Any
-    slope: Any = 1.0
-    positive_slope: Any = None
+    scale: Any = 1.0
+    positive_scale: Any = -1.0
+    shift: Any = 0.0
+    pull: Any = 1.0
+    reduce: str | None = None
+    is_weighed: bool = True
+    is_reported: bool = False
+
+    def argument(self, negative, positive):
+        """X `[num_queries, num_candidates]`, of scores like it and `[num_queries, 1]`."""
+        x = negative
+        if not _is_number(self.positive_scale, 0):
+            # So of near scores the difference is scaled, and not each of them rounded before.
+            x = x + (self.positive_scale / self.scale) * positive
+        if not _is_number(self.scale, 1):
+            x = self.scale * x
+        return x if _is_number(self.shift, 0) else x + self.shift
+
+    @property
+    def positive_slope(self):
+        """∂x/∂s⁺ as the gradient has it; None if the positive does not enter."""
+        if _is_number(self.positive_scale, 0):
+            return None
+        return self.pull * self.positive_scale
+
+    def reduction(self):
+        """The `reduce` that is meant, or a `ValueError`."""
+        is_log = isinstance(self.kernel, LogKernel)
+        if self.reduce is None:
+            return "logsumexp" if is_log else "sum"
+        if self.reduce not in REDUCTIONS or (self.reduce == "logsumexp" and not is_log):
+            raise ValueError(
+                f"`reduce` must be one of {', '.join(REDUCTIONS)}; logsumexp needs a LogKernel. "
+                f"Received: reduce={self.reduce!r} with kernel={self.kernel!r}"
+            )
+        return self.reduce
 
 
-def summed(channel, is_negative, weight, scale):
-    """Sums a channel over the negatives of each row.
+def _is_number(x, value):
+    return isinstance(x, numbers.Real) and x == value
+
+
+def reduced(channel, x, is_negative, weight, scale):
+    """Reduces a channel over the negatives of each row.
 
     Args:
         channel: A `Channel`.
+        x: What `channel.argument` gives, `[num_queries, num_candidates]`.
         is_negative: Bool `[num_queries, num_candidates]`.
         weight: v_j up to a factor of the row, of a shape that broadcasts; None for 1.
         scale: That factor, `[num_queries, 1]`.
@@ -43,29 +97,50 @@ def summed(channel, is_negative, weight, scale):
         `[num_queries, 1]`, and a matrix `[num_queries, num_candidates]`. They stay apart, since
         multiplying them is a pass over the matrix that few need.
     """
-    kernel, x = channel.kernel, channel.x
-    if not kernel.takes_minus_infinity:
+    if not channel.kernel.takes_minus_infinity:
         x = ops.where(is_negative, x, 0)
+    if not channel.is_weighed:
+        weight, scale = None, ops.ones_like(scale)
+    return REDUCERS[channel.reduction()](channel.kernel, x, is_negative, weight, scale)
 
-    def of_negatives(values):
-        return ops.where(is_negative, values, 0)
 
-    if isinstance(kernel, LogKernel):
-        values = kernel.log(x)
-        if weight is not None:
-            values = values + ops.log(ops.where(weight > 0, weight, 1))
-        largest = row_max(ops.where(is_negative, values, LOG_OF_NOTHING))
-        # Masked before the exponential too: it would be inf, and its derivative NaN.
-        terms = of_negatives(ops.exp(ops.where(is_negative, values - largest, 0)))
-        total = row_sum(terms)
-        # At least the 1 of the largest, unless the row has no negatives.
-        total = ops.where(ops.equal(total, 0), 1, total)
-        return (
-            ops.log(scale) + largest + ops.log(total),
-            lambda: (1 / total, terms * kernel.log_derivative(x)),
-        )
-
+def _sum(kernel, x, is_negative, weight, scale):
     def weighed(values):
-        return of_negatives(values if weight is None else weight * values)
+        return ops.where(is_negative, values if weight is None else weight * values, 0)
 
     return scale * row_sum(weighed(kernel(x))), lambda: (scale, weighed(kernel.derivative(x)))
+
+
+def _log_sum_exp(kernel, x, is_negative, weight, scale):
+    values = kernel.log(x)
+    if weight is not None:
+        values = values + ops.log(ops.where(weight > 0, weight, 1))
+    largest = row_max(ops.where(is_negative, values, LOG_OF_NOTHING))
+    # Masked before the exponential too: it would be inf, and its derivative NaN.
+    terms = ops.where(is_negative, ops.exp(ops.where(is_negative, values - largest, 0)), 0)
+    total = row_sum(terms)
+    # At least the 1 of the largest, unless the row has no negatives.
+    total = ops.where(ops.equal(total, 0), 1, total)
+    return (
+        ops.log(scale) + largest + ops.log(total),
+        lambda: (1 / total, terms * kernel.log_derivative(x)),
+    )
+
+
+def _max(kernel, x, is_negative, weight, scale):
+    values = kernel(x)
+    largest = row_max(ops.where(is_negative, values, -float("inf")))
+    largest = ops.where(largest > -float("inf"), largest, 0)
+
+    def slopes():
+        columns = ops.arange(ops.shape(x)[1], dtype="int32")
+        last = ops.shape(x)[1]
+        is_largest = ops.where(is_negative, ops.equal(values, largest), False)
+        first = -row_max(ops.where(is_largest, -columns, -last))
+        is_first = ops.where(is_largest, ops.equal(columns, first), False)
+        return ops.ones_like(largest), ops.where(is_first, kernel.derivative(x), 0)
+
+    return largest, slopes
+
+
+REDUCERS = {"sum": _sum, "logsumexp": _log_sum_exp, "max": _max}

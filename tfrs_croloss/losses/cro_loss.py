@@ -206,12 +206,12 @@ class CROLoss(RetrievalLoss):
     def default_weight(self, count):
         return ops.ones_like(count) if self.num_items is None else self.num_items / count
 
-    def compare(self, negative, row):
-        slope = 1 / self.temperature
-        x = slope * (negative - row.positive)
-        # The first channel estimates the rank, the last gives the direction.
-        both = [self.kernel] if self.lambda_kernel is None else [self.lambda_kernel, self.kernel]
-        return tuple(Channel(kernel, x, slope, -self.positive_weight * slope) for kernel in both)
+    def compare(self, row):
+        scale = 1 / self.temperature
+        direction = Channel(self.kernel, scale, -scale, pull=self.positive_weight)
+        if self.lambda_kernel is None:
+            return direction
+        return Channel(self.lambda_kernel, scale, -scale, is_reported=True), direction
 
     def aggregate(self, totals, row):
         num_items = row.weight
@@ -230,7 +230,7 @@ class CROLoss(RetrievalLoss):
             slope = slope * ops.exp(-log_rank)
         return Aggregate(
             value=self.rank_weight.integral(log_rank, log_size),
-            slopes=(None,) * (len(totals) - 1) + (slope,),
+            slopes=(slope,),
         )
 
     def _log_rank(self, total, row):

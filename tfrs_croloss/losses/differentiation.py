@@ -134,33 +134,41 @@ def compiled(function, is_wanted):
 
 def derivative(function, x):
     """The derivative of an elementwise function of `keras.ops`, of the shape of `x`."""
-    return BACKENDS[keras.backend.backend()](function, x)
+    return value_and_derivatives(function, (x,))[1][0]
 
 
-def _tensorflow(function, x):
+def value_and_derivatives(function, inputs):
+    """The value of an elementwise function of several tensors, and its derivative in each."""
+    return BACKENDS[keras.backend.backend()](function, inputs)
+
+
+def _tensorflow(function, inputs):
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
-        tape.watch(x)
-        values = function(x)
-    return tape.gradient(values, x, unconnected_gradients="zero")
+        tape.watch(inputs)
+        value = function(*inputs)
+    return value, tape.gradient(value, inputs, unconnected_gradients="zero")
 
 
-def _jax(function, x):
+def _jax(function, inputs):
     import jax
 
-    values, chain = jax.vjp(function, x)
-    return chain(ops.ones_like(values))[0]
+    value, chain = jax.vjp(function, *inputs)
+    return value, chain(ops.ones_like(value))
 
 
-def _torch(function, x):
+def _torch(function, inputs):
     import torch
 
     # The gradient of a loss is put together where PyTorch records nothing.
     with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        total = function(x).sum()
-        return torch.autograd.grad(total, x)[0] if total.requires_grad else torch.zeros_like(x)
+        inputs = [x.detach().requires_grad_() for x in inputs]
+        value = function(*inputs)
+        if not value.requires_grad:
+            return value, [torch.zeros_like(x) for x in inputs]
+        gradients = torch.autograd.grad(value.sum(), inputs, materialize_grads=True)
+    return value.detach(), gradients
 
 
 BACKENDS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}

@@ -20,7 +20,7 @@ from tfrs_croloss.losses.registration import register
 
 
 class Kernel(abc.ABC):
-    """A comparison kernel φ(x), increasing and non-negative, and its derivative.
+    """A comparison kernel φ(x), increasing, and its derivative. CROLoss wants it non-negative.
 
     Example:
 
@@ -98,6 +98,23 @@ def _log_of_one_plus(z):
     for term in reversed(range(num_terms)):
         series = series * ops.square(t) + 1 / (2 * term + 1)
     return 2 * t * series
+
+
+@register
+class Identity(Kernel):
+    """φ(x) = x: a mean of scores, or with `reduce="max"` the largest of them. It is signed.
+
+    Example:
+
+    >>> float(Identity()(-1.5))
+    -1.5
+    """
+
+    def __call__(self, x):
+        return x
+
+    def derivative(self, x):
+        return ops.ones_like(x)
 
 
 @register

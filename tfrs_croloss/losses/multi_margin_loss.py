@@ -179,8 +179,8 @@ class MultiMarginLoss(RetrievalLoss):
         loss.negative_weight = check_positive("push", push) * loss.positive_weight / slope
         return loss
 
-    def compare(self, negative, row):
-        return (Channel(self.kernel, negative),)
+    def compare(self, row):
+        return Channel(self.kernel, positive_scale=0)
 
     def aggregate(self, totals, row):
         shortfall = ops.relu(1 - row.positive)

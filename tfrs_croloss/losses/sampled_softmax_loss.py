@@ -2,7 +2,7 @@
 
 from tfrs_croloss._typing import DType
 from tfrs_croloss.losses.arguments import check_temperature
-from tfrs_croloss.losses.base import Aggregate, RetrievalLoss
+from tfrs_croloss.losses.base import RetrievalLoss
 from tfrs_croloss.losses.channels import Channel
 from tfrs_croloss.losses.kernels import Exponential, LogKernel
 from tfrs_croloss.losses.registration import register
@@ -63,13 +63,12 @@ class SampledSoftmaxLoss(RetrievalLoss):
         # What stands for e^x in subclasses.
         self.kernel: LogKernel = Exponential()
 
-    def compare(self, negative, row):
-        slope = 1 / self.temperature
-        return (Channel(self.kernel, slope * (negative - row.positive), slope, -slope),)
+    def compare(self, row):
+        return Channel(self.kernel, 1 / self.temperature, -1 / self.temperature)
 
     def aggregate(self, totals, row):
         # The total of a `LogKernel` is the logarithm of the sum.
-        return Aggregate(value=totals[0], slopes=(1.0,))
+        return totals[0]
 
     def get_config(self):
         return {**super().get_config(), "temperature": self.temperature}

@@ -4,7 +4,6 @@ from keras import ops
 
 from tfrs_croloss._typing import DType
 from tfrs_croloss.losses.arguments import check_number, check_temperature
-from tfrs_croloss.losses.base import Aggregate
 from tfrs_croloss.losses.registration import register
 from tfrs_croloss.losses.sampled_softmax_loss import SampledSoftmaxLoss
 
@@ -76,14 +75,8 @@ class SoftmaxLossAtK(SampledSoftmaxLoss):
         self.threshold = None if threshold is None else check_number("threshold", threshold)
 
     def aggregate(self, totals, row):
-        x = (row.positive - row.threshold) / self.weight_temperature
-        weight = ops.sigmoid(x)
-        return Aggregate(
-            value=weight * totals[0],
-            slopes=(weight,),
-            # 1 - σ(x) is σ(-x), which far above keeps its digits.
-            positive_slope=totals[0] * weight * ops.sigmoid(-x) / self.weight_temperature,
-        )
+        above = (row.positive - row.threshold) / self.weight_temperature
+        return ops.sigmoid(above) * totals[0]
 
     def get_config(self):
         return {

@@ -2,7 +2,6 @@
 
 from tfrs_croloss._typing import DType
 from tfrs_croloss.losses.arguments import check_number
-from tfrs_croloss.losses.base import Aggregate
 from tfrs_croloss.losses.channels import Channel
 from tfrs_croloss.losses.registration import register
 from tfrs_croloss.losses.sampled_softmax_loss import SampledSoftmaxLoss
@@ -68,16 +67,11 @@ class TalosLoss(SampledSoftmaxLoss):
         self.kernel = LogisticPower(temperature)
         self.threshold = None if threshold is None else check_number("threshold", threshold)
 
-    def compare(self, negative, row):
-        return (Channel(self.kernel, negative - row.threshold),)
+    def compare(self, row):
+        return Channel(self.kernel, positive_scale=0, shift=-row.threshold)
 
     def aggregate(self, totals, row):
-        above = row.positive - row.threshold
-        return Aggregate(
-            value=totals[0] - self.kernel.log(above),
-            slopes=(1.0,),
-            positive_slope=-self.kernel.log_derivative(above),
-        )
+        return totals[0] - self.kernel.log(row.positive - row.threshold)
 
     def get_config(self):
         return {**super().get_config(), "threshold": self.threshold}

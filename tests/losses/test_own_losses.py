@@ -1,0 +1,291 @@
+"""Losses that a stranger writes: values without slopes, a ratio of channels, a maximum."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from tests.losses.embeddings import CANDIDATES, OPTIONS, QUERIES, assert_close, engine_of, naive_of
+from tests.losses.gradients import BACKEND, MODES, float64, value_and_gradient
+from tests.losses.scores import ONE_HOT, POSITIVES, SCORES, naive_rows
+from tfrs_croloss import CROLoss
+from tfrs_croloss.losses import (
+    Aggregate,
+    Channel,
+    Exponential,
+    Hinge,
+    Identity,
+    LogisticPower,
+    RetrievalLoss,
+    Softplus,
+)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Ratio(RetrievalLoss):
+    """The negatives' mean of cosines, weighed by e^(s / .5): a ratio of a sum and a sum, and s⁺."""
+
+    def compare(self, row):
+        return (
+            Channel(Softplus(), 2.0, positive_scale=-1.0, shift=0.1),
+            Channel(Hinge(2.0), positive_scale=0),
+        )
+
+    def aggregate(self, totals, row):
+        return ops.log(totals[0]) * totals[0] / totals[1] - 0.5 * row.positive * row.weight
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Hardest(RetrievalLoss):
+    """max(0, .2 + max_j s_j - s⁺)², and a sum that is only reported beside it."""
+
+    def compare(self, row):
+        return (
+            Channel(Identity(), reduce="max"),
+            Channel(Softplus(), is_reported=True),
+        )
+
+    def aggregate(self, totals, row):
+        return ops.square(ops.relu(0.2 + totals[0])) + ops.stop_gradient(totals[1])
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Plain(RetrievalLoss):
+    """ln(1 + Σ e^(3·(s_j - s⁺) + 1)), with the positive pulled half as hard."""
+
+    def compare(self, row):
+        return Channel(Exponential(), 3.0, -3.0, shift=1.0, pull=0.5)
+
+    def aggregate(self, totals, row):
+        return ops.softplus(totals[0])
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def negatives_of(scores, p, positives, weights):
+    for j, s in enumerate(scores):
+        weight = 1.0 if weights is None else weights[j]
+        if j != p and j not in positives and s > -np.inf and weight > 0:
+            yield j, s, weight
+
+
+def naive_ratio(scores, p, positives=(), weights=None):
+    gradient, own = np.zeros(len(scores)), scores[p]
+    a = b = n = 0.0
+    for _, s, v in negatives_of(scores, p, positives, weights):
+        a += v * np.log1p(np.exp(2 * s - own + 0.1))
+        b += v * max(0.0, s + 2)
+        n += v
+    if n == 0:
+        return 0.0, gradient
+    by_a, by_b = (np.log(a) + 1) / b, -np.log(a) * a / b**2
+    gradient[p] = -0.5 * n
+    for j, s, v in negatives_of(scores, p, positives, weights):
+        slope = v * sigmoid(2 * s - own + 0.1)
+        gradient[j] = by_a * 2 * slope + by_b * v * (s > -2)
+        gradient[p] -= by_a * slope
+    return np.log(a) * a / b - 0.5 * own * n, gradient
+
+
+def naive_hardest(scores, p, positives=(), weights=None):
+    gradient, own = np.zeros(len(scores)), scores[p]
+    negatives = list(negatives_of(scores, p, positives, weights))
+    if not negatives:
+        return 0.0, gradient
+    largest = max(s for _, s, _ in negatives)
+    first = min(j for j, s, _ in negatives if s == largest)
+    excess = max(0.0, 0.2 + largest - own)
+    gradient[first], gradient[p] = 2 * excess, -2 * excess
+    reported = sum(v * np.log1p(np.exp(s - own)) for _, s, v in negatives)
+    return excess**2 + reported, gradient
+
+
+def naive_plain(scores, p, positives=(), weights=None):
+    gradient, own, total = np.zeros(len(scores)), scores[p], 0.0
+    for _, s, v in negatives_of(scores, p, positives, weights):
+        total += v * np.exp(3 * (s - own) + 1)
+    for j, s, v in negatives_of(scores, p, positives, weights):
+        slope = 3 * v * np.exp(3 * (s - own) + 1) / (1 + total)
+        gradient[j] += slope
+        gradient[p] -= 0.5 * slope
+    return np.log1p(total), gradient
+
+
+LOSSES = {
+    "ratio": (Ratio, naive_ratio),
+    "max": (Hardest, naive_hardest),
+    "plain": (Plain, naive_plain),
+}
+each = pytest.mark.parametrize(("make", "naive_loss"), LOSSES.values(), ids=LOSSES)
+
+
+@each
+@pytest.mark.parametrize("compiled", [False, True])
+def test_value_and_gradient(make, naive_loss, compiled):
+    value, gradient = value_and_gradient(make(reduction=None), ONE_HOT, SCORES, "float32", compiled)
+    values, gradients = naive_rows(naive_loss)
+    np.testing.assert_allclose(value, values, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(gradient, gradients, rtol=1e-5, atol=1e-5)
+
+
+@each
+def test_rows_without_negatives_are_zero(make, naive_loss):
+    scores = SCORES.copy()
+    scores[2] = np.where(ONE_HOT[2] > 0, SCORES[2], -np.inf)
+    for compiled in (False, True):
+        value, gradient = value_and_gradient(
+            make(reduction=None), ONE_HOT, scores, "float32", compiled
+        )
+        values, gradients = naive_rows(naive_loss, scores)
+        assert value[2] == 0
+        assert (gradient[2] == 0).all()
+        np.testing.assert_allclose(value, values, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(gradient, gradients, rtol=1e-5, atol=1e-5)
+
+
+@each
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["defaults", "all", "3 hard negatives and all"])
+def test_in_blocks(make, naive_loss, mode, name):
+    options = {"queries": QUERIES, "candidates": CANDIDATES, **OPTIONS[name]}
+    values, gradients = naive_of(naive_loss, **options)
+    actual = engine_of(make(), **options, mode=mode, block_size=3)
+    assert_close(actual, (values.sum(), gradients), 2e-5)
+
+
+@each
+def test_it_is_saved_and_found_again(make, naive_loss):
+    config = keras.saving.serialize_keras_object(make(name="mine"))
+    again = keras.saving.deserialize_keras_object(config)
+    assert type(again) is make
+    assert float(again(ONE_HOT, SCORES)) == float(make()(ONE_HOT, SCORES))
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="differentiable once")
+@pytest.mark.parametrize("make", [Ratio, Plain])
+def test_second_derivatives(make):
+    """Against differences of the first, a row without negatives included."""
+    scores = SCORES[:3].copy()
+    scores[2] = np.where(ONE_HOT[2] > 0, SCORES[2], -np.inf)
+    direction = np.random.default_rng(1).normal(size=scores.shape)
+    loss, labels = make(dtype="float64"), ONE_HOT[:3]
+    if make is Plain:
+        # Where pull is 1 the gradient is one, and so has a symmetric derivative.
+        loss.compare = lambda row: Channel(Exponential(), 3.0, -3.0, shift=1.0)
+
+    def gradient_at(x):
+        with float64():
+            return value_and_gradient(loss, labels, x)[1]
+
+    moved = np.where(np.isfinite(scores), direction, 0)
+    step = 1e-5
+    expected = (gradient_at(scores + step * moved) - gradient_at(scores - step * moved)) / (
+        2 * step
+    )
+    with float64():
+        actual = second_derivative(loss, labels, scores, moved)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def second_derivative(loss, labels, scores, direction):
+    """H · direction."""
+    if BACKEND == "jax":
+        import jax
+
+        gradient = jax.grad(lambda x: loss(labels, x))
+        return np.asarray(jax.grad(lambda x: (gradient(x) * direction).sum())(scores))
+    import tensorflow as tf
+
+    x = tf.constant(scores)
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            value = loss(labels, x)
+        product = tf.reduce_sum(inner.gradient(value, x) * direction)
+    return outer.gradient(product, x).numpy()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_of_equal_maxima_the_first_column_has_the_gradient(compiled):
+    scores = np.array([[0.5, 0.9, 0.1, 0.9], [0.9, 0.2, 0.9, 0.9]])
+    labels = np.array([[1, 0, 0, 0], [0, 1, 0, 0]])
+    value, gradient = value_and_gradient(Hardest(), labels, scores, "float32", compiled)
+    reported = sum(np.log1p(np.exp(x)) for x in (0.4, -0.4, 0.4, 0.7, 0.7, 0.7))
+    np.testing.assert_allclose(value, 0.6**2 + 0.9**2 + reported, rtol=1e-6)
+    expected = [[-1.2, 1.2, 0, 0], [1.8, -1.8, 0, 0]]
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
+class MaximumAlone(RetrievalLoss):
+    def compare(self, row):
+        return Channel(Identity(), reduce="max")
+
+    def aggregate(self, totals, row):
+        return totals[0]
+
+
+def test_a_loss_of_maxima_has_nothing_to_weigh():
+    with pytest.raises(ValueError, match="`candidate_weight` must be None for MaximumAlone"):
+        MaximumAlone()(ONE_HOT, SCORES, candidate_weight=np.ones(9))
+    scores = SCORES.copy()
+    scores[:, 4] = -np.inf
+    expected = sum(
+        max(s for j, s in enumerate(row) if j != p) - row[p]
+        for row, p in zip(scores, POSITIVES, strict=True)
+    )
+    np.testing.assert_allclose(float(MaximumAlone()(ONE_HOT, scores)), expected, rtol=1e-5)
+
+
+def test_a_channel_may_leave_the_weights_out():
+    class Both(RetrievalLoss):
+        def compare(self, row):
+            return Channel(Softplus()), Channel(Softplus(), is_weighed=False)
+
+        def aggregate(self, totals, row):
+            return totals[0] - totals[1]
+
+    weight = np.array([1, 2, 0, 1, 1, 1, 3, 1, 1], "float32")
+    expected = 0.0
+    for row, p in zip(SCORES, POSITIVES, strict=True):
+        for j, s in enumerate(row):
+            if j != p and weight[j] > 0:
+                expected += (weight[j] - 1) * np.log1p(np.exp(s - row[p]))
+    actual = float(Both()(ONE_HOT, SCORES, candidate_weight=weight))
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+def test_a_mean_over_rows_is_refused():
+    class Mean(Plain):
+        def aggregate(self, totals, row):
+            return ops.mean(totals[0])
+
+    with pytest.raises(ValueError, match=r"`aggregate` of Mean must give a loss per row"):
+        Mean()(ONE_HOT, SCORES)
+
+
+@pytest.mark.parametrize(
+    "channel",
+    [Channel(Softplus(), reduce="logsumexp"), Channel(LogisticPower(), reduce="mean")],
+)
+def test_a_wrong_reduction_is_named(channel):
+    class Wrong(Plain):
+        def compare(self, row):
+            return channel
+
+    with pytest.raises(ValueError, match="`reduce` must be one of sum, logsumexp, max"):
+        Wrong()(ONE_HOT, SCORES)
+
+
+def test_derivatives_that_are_given_are_taken():
+    class Slopes(CROLoss):
+        def aggregate(self, totals, row):
+            return Aggregate(totals[0], slopes=(3.0,), positive_slope=-1.0)
+
+    _, gradient = value_and_gradient(Slopes("softplus"), ONE_HOT, SCORES, "float32")
+    for row, p, slopes in zip(SCORES, POSITIVES, gradient, strict=True):
+        by_negative = [3 * sigmoid(s - row[p]) for j, s in enumerate(row) if j != p]
+        np.testing.assert_allclose(np.delete(slopes, p), by_negative, rtol=1e-5)
+        np.testing.assert_allclose(slopes[p], -1 - sum(by_negative), rtol=1e-5)
