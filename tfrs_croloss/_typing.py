@@ -12,6 +12,8 @@ Array: TypeAlias = Any
 ArrayFunction: TypeAlias = Callable[..., Array]
 # What towers take: arrays by name.
 Features: TypeAlias = Mapping[str, Array]
+# Weights, or a function from features of rows and of candidates to them; by name, where several.
+CandidateWeight: TypeAlias = Array | ArrayFunction | Mapping[str, Array | ArrayFunction] | None
 # Of scipy.sparse.
 SparseMatrix: TypeAlias = Any
 # A name, a dtype of numpy or of a backend, or a policy of Keras.

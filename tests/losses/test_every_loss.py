@@ -9,6 +9,7 @@ from tests.losses.losses import each_loss, make_each_loss
 from tests.losses.naive import mean_over_positives
 from tests.losses.scores import NUM_CANDIDATES, NUM_QUERIES, ONE_HOT, SCORES, naive_rows
 from tfrs_croloss import CROLoss
+from tfrs_croloss.losses import CandidateWeighted
 
 MASKS = pytest.mark.parametrize("mask", [-3.4e36, -np.inf])
 
@@ -252,9 +253,10 @@ def test_wrong_shapes_of_weights_are_named(make, argument, shape):
 
 
 @make_each_loss
-def test_two_candidate_weights_are_one_too_many(make):
-    with pytest.raises(ValueError, match="`sample_weight` must be of shape"):
-        make()(ONE_HOT, SCORES, sample_weight=np.ones_like(SCORES), candidate_weight=SCORES**2)
+def test_a_matrix_of_sample_weights_is_refused(make):
+    """It might be meant for rows or for candidates."""
+    with pytest.raises(ValueError, match="`sample_weight` must have one of the shapes"):
+        make()(ONE_HOT, SCORES, sample_weight=np.ones_like(SCORES))
 
 
 @make_each_loss
@@ -364,7 +366,7 @@ def test_keras_fit_brings_candidate_weights(make):
     """A `sample_weight` [queries, candidates] of 0 takes a column out of the loss."""
     inputs = keras.Input([NUM_CANDIDATES])
     model = keras.Model(inputs, keras.layers.Dense(NUM_CANDIDATES, use_bias=False)(inputs))
-    model.compile(optimizer=keras.optimizers.SGD(0.0), loss=make())
+    model.compile(optimizer=keras.optimizers.SGD(0.0), loss=CandidateWeighted(make()))
     weight = np.ones_like(SCORES)
     weight[:, 4] = 0
     weighed = model.evaluate(SCORES, ONE_HOT, sample_weight=weight, verbose=0, batch_size=6)

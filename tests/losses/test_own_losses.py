@@ -32,7 +32,7 @@ class Ratio(RetrievalLoss):
         )
 
     def aggregate(self, totals, row):
-        return ops.log(totals[0]) * totals[0] / totals[1] - 0.5 * row.positive * row.weight
+        return ops.log(totals[0]) * totals[0] / totals[1] - 0.5 * row.positive * row.num_items
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -242,7 +242,7 @@ def test_a_loss_of_maxima_has_nothing_to_weigh():
 def test_a_channel_may_leave_the_weights_out():
     class Both(RetrievalLoss):
         def compare(self, row):
-            return Channel(Softplus()), Channel(Softplus(), is_weighed=False)
+            return Channel(Softplus()), Channel(Softplus(), weight=None)
 
         def aggregate(self, totals, row):
             return totals[0] - totals[1]

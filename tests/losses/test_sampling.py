@@ -45,7 +45,7 @@ def test_the_rank_is_unbiased(kernel, probability):
     labels, scores, weights = drawn(probability)
     # num_items makes R without weights; with them it must not enter again.
     loss = CROLoss(kernel, num_items=NUM_ITEMS, reduction=None)
-    values, _ = value_and_gradient(loss, labels, scores, dtype="float32", sample_weight=weights)
+    values, _ = value_and_gradient(loss, labels, scores, dtype="float32", candidate_weight=weights)
     ranks = np.exp(values.astype("float64"))
     error = ranks.std() / np.sqrt(NUM_DRAWS)
     assert abs(ranks.mean() - rank) < 4 * error

@@ -21,14 +21,13 @@ from tests.losses.losses import CASES as ALL_CASES
 from tests.losses.losses import case, make_each_loss
 from tests.losses.scores import NUM_CANDIDATES, NUM_QUERIES, ONE_HOT, POSITIVES, SCORES
 from tfrs_croloss import (
-    CROLoss,
     PairwiseSoftmaxLoss,
     SampledSoftmaxLoss,
     SoftmaxLossAtK,
     TalosLoss,
     embedding_loss,
 )
-from tfrs_croloss.losses import Channel, Hinge, RetrievalLoss
+from tfrs_croloss.losses import Channel, Hinge, RetrievalLoss, RowInput
 
 THRESHOLDS = np.array([0.3, -0.8, 0.0, 1.2, 0.5, -0.1])
 OF_QUERIES = np.append(THRESHOLDS, 0.4).astype("float32")
@@ -166,10 +165,10 @@ def test_talos_far_below_the_threshold_is_the_sampled_softmax():
 class BelowThreshold(RetrievalLoss):
     """A loss of one's own: negatives above the threshold less .5."""
 
-    needs_threshold = True
+    row_inputs = (RowInput("threshold"),)
 
     def compare(self, row):
-        return Channel(Hinge(0.5), positive_scale=0, shift=-row.threshold)
+        return Channel(Hinge(0.5), positive_scale=0, shift=-row.inputs["threshold"])
 
     def aggregate(self, totals, row):
         return totals[0]
@@ -185,7 +184,7 @@ def test_a_loss_of_ones_own():
 
 @each_class
 def test_a_loss_without_its_thresholds_says_how_to_bring_them(cls):
-    message = f"`threshold` must be given to {cls.__name__}.*Thresholds.*{cls.__name__}\\(thres"
+    message = f"`threshold` must be given to {cls.__name__}.*Thresholds.*the loss's own `threshold`"
     with pytest.raises(ValueError, match=message):
         cls()(ONE_HOT, SCORES)
     with pytest.raises(ValueError, match=message):
@@ -215,20 +214,19 @@ def test_wrong_shapes_are_named(cls, shape):
 
 
 @make_each_loss
-def test_losses_that_need_none_do_not_look_at_them(make):
-    loss = make(reduction=None)
-    if loss.needs_threshold:
-        pytest.skip("it needs them")
-    nothing = np.full(NUM_QUERIES, np.nan)
-    for with_one, without in zip(
-        rows_of(loss, dtype="float32", threshold=nothing),
-        rows_of(loss, dtype="float32"),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(with_one, without)
-    value = embedding_loss(loss, QUERIES, CANDIDATES, threshold="any", reduction=None)
-    expected = embedding_loss(loss, QUERIES, CANDIDATES, reduction=None)
-    assert np.array_equal(np.asarray(value), np.asarray(expected))
+def test_losses_that_want_none_refuse_them(make):
+    """Under a name that nobody wants, e.g. a misspelt one, an input would do nothing."""
+    loss = make()
+    wanted = "threshold" if loss.row_inputs else "nothing"
+    for name in ("threshold", "treshold"):
+        if name == wanted:
+            continue
+        given = {name: np.zeros(NUM_QUERIES)}
+        message = f"`{name}` must be left out: {type(loss).__name__} wants {wanted} of the rows"
+        with pytest.raises(ValueError, match=message):
+            loss(ONE_HOT, SCORES, **given)
+        with pytest.raises(ValueError, match=message):
+            embedding_loss(loss, QUERIES, CANDIDATES, **given)
 
 
 def test_it_is_a_constant():
@@ -244,16 +242,3 @@ def test_it_is_a_constant():
     by_scores, by_threshold = tape.gradient(value, [scores, threshold])
     assert by_threshold is None
     assert np.abs(by_scores).max() > 0
-
-
-def test_cro_has_no_row_threshold():
-    """What a loss does not need is not made, at no cost."""
-    seen = []
-
-    class Watching(CROLoss):
-        def compare(self, row):
-            seen.append(row.threshold)
-            return super().compare(row)
-
-    Watching()(ONE_HOT, SCORES, threshold=THRESHOLDS)
-    assert seen == [None]

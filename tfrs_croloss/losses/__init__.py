@@ -1,7 +1,8 @@
 """Losses on scores `[num_queries, num_candidates]`, in `keras.ops`: any Keras 3 backend."""
 
-from tfrs_croloss.losses.base import Aggregate, RetrievalLoss, Row
+from tfrs_croloss.losses.base import Aggregate, RetrievalLoss, Row, RowInput
 from tfrs_croloss.losses.bilateral_softmax_loss import BilateralSoftmaxLoss
+from tfrs_croloss.losses.candidate_weighted import CandidateWeighted
 from tfrs_croloss.losses.channels import Channel
 from tfrs_croloss.losses.cro_loss import CROLoss
 from tfrs_croloss.losses.engine import embedding_loss
@@ -30,6 +31,7 @@ from tfrs_croloss.losses.rank_weights import (
 )
 from tfrs_croloss.losses.sampled_softmax_loss import SampledSoftmaxLoss
 from tfrs_croloss.losses.softmax_loss_at_k import SoftmaxLossAtK
+from tfrs_croloss.losses.structures import Candidates
 from tfrs_croloss.losses.surrogates import (
     AtanPower,
     LogisticPower,
@@ -44,6 +46,8 @@ __all__ = [
     "AtanPower",
     "BilateralSoftmaxLoss",
     "CROLoss",
+    "CandidateWeighted",
+    "Candidates",
     "Channel",
     "CosineContrastiveLoss",
     "Exponential",
@@ -64,6 +68,7 @@ __all__ = [
     "ReluPower",
     "RetrievalLoss",
     "Row",
+    "RowInput",
     "SampledSoftmaxLoss",
     "Sigmoid",
     "SigmoidHinge",

@@ -1,6 +1,7 @@
 """What every retrieval loss shares: the positives, the masks, the reduction over negatives."""
 
 import abc
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -8,9 +9,11 @@ from keras import ops
 
 from tfrs_croloss._typing import Array, DType
 from tfrs_croloss.losses.arguments import check_count
-from tfrs_croloss.losses.channels import Channel, reduced
+from tfrs_croloss.losses.channels import CANDIDATE_WEIGHT, Channel, reduced
 from tfrs_croloss.losses.checks import (
     as_numbers,
+    as_weight,
+    by_name,
     check_shape,
     check_shapes,
     check_values,
@@ -23,10 +26,10 @@ from tfrs_croloss.losses.differentiation import (
     with_gradient,
 )
 from tfrs_croloss.losses.reductions import row_max, row_sum
+from tfrs_croloss.losses.structures import Rows, flattened
 from tfrs_croloss.losses.tensors import (
     as_tensor,
     at_least_one,
-    broadcast_unranked,
     is_ranked,
     rows_of_unknown_rank,
 )
@@ -42,15 +45,28 @@ class Row(NamedTuple):
     Attributes:
         positive: s⁺, the score of the positive.
         count: n, the number of unmasked negatives, at least 1.
-        weight: Σ_j v_j, the weights of the negatives together: how many items they stand for.
-        threshold: β, the score at which the query's top K ends; None unless the loss has
-            `needs_threshold`. A constant to the gradient.
+        num_items: Σ_j v_j, how many items the negatives stand for.
+        inputs: What the loss's `row_inputs` name, by name. Constants to the gradient.
     """
 
     positive: Any
     count: Any
-    weight: Any
-    threshold: Any = None
+    num_items: Any
+    inputs: dict[str, Any]
+
+
+class RowInput(NamedTuple):
+    """What a loss wants to know of each row.
+
+    Attributes:
+        name: Its name, which calls bring it under.
+        is_score: Whether it is in units of the scores; a task's temperature divides it, too.
+        hint: What to do where it is missing, for the error.
+    """
+
+    name: str
+    is_score: bool = False
+    hint: str = ""
 
 
 class Aggregate(NamedTuple):
@@ -82,10 +98,12 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
 
     - Masks: scores at or below -1e30 (TFRS's masks, -inf) are absent. A row with no positive, with
       a masked positive or without an unmasked negative contributes exactly 0, and gradient 0.
-    - Several positives: the loss of a row is the mean over its positives, each against the row's
-      negatives alone.
-    - Candidate weights: v_j = 1 unless a call brings its own.
-    - Thresholds of the rows, for a loss that sets `needs_threshold`.
+    - Several positives: the loss of a row is the mean over its positives, weighed or not, each
+      against the row's negatives alone; or that of one score that they are pooled into.
+    - Candidate weights: v_j = 1 unless a call brings its own; and others by name, which channels
+      ask for.
+    - Inputs of the rows, e.g. a threshold, for a loss that names them in `row_inputs`. An attribute
+      of the loss under such a name is the value of rows that come without.
     - The gradient, put together from the derivatives of `aggregate` and of the kernels, so a loss
       may report one channel and descend along another (the Lambda method). On PyTorch it is
       differentiable once.
@@ -129,9 +147,8 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
     takes_cosines = False
     # Whether XLA compiles the arithmetic in a graph of TensorFlow.
     jit_compile = True
-    # Whether the loss takes a threshold of each row, and the one of rows that come without.
-    needs_threshold = False
-    threshold = None
+    # What the loss wants to know of each row.
+    row_inputs: tuple[RowInput, ...] = ()
 
     def __init__(
         self,
@@ -183,8 +200,11 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         y_true: Array,
         y_pred: Array,
         sample_weight: Array | None = None,
-        candidate_weight: Array | None = None,
-        threshold: Array | None = None,
+        candidate_weight: Array | Mapping[str, Array] | None = None,
+        *,
+        positive_weight: Array | None = None,
+        pooling_weight: Array | None = None,
+        **row_inputs: Array,
     ) -> Array:
         """Computes the loss.
 
@@ -192,57 +212,55 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             y_true: `[num_queries, num_candidates]`, 1 at a row's positives, in any column, and 0
                 elsewhere.
             y_pred: Scores `[num_queries, num_candidates]`.
-            sample_weight: Weights of the rows, `[num_queries]` or `[num_queries, 1]`. Of shape
-                `[num_queries, num_candidates]` it is taken as `candidate_weight`, so that Keras's
-                `fit` can bring one.
+            sample_weight: Weights of the rows, `[num_queries]` or `[num_queries, 1]`.
             candidate_weight: v_j ≥ 0, `[num_queries, num_candidates]` or `[num_candidates]`: how
                 many items each candidate stands for, 1/(M·p_j) if M negatives were drawn with
                 probabilities p_j. What stands at positives and masked candidates does not count.
-            threshold: β of the rows, `[num_queries]` or `[num_queries, 1]`, in units of `y_pred`:
-                the score at which the query's top K ends. Losses without `needs_threshold` do not
-                look at it.
+                A dict where a loss takes other weights too: these are those of `"candidate"`.
+            positive_weight: What a positive's loss counts for in the mean over those of its row,
+                `[num_queries, num_candidates]`, read at the positives. A constant.
+            pooling_weight: Likewise; the positives of a row are pooled into one, whose score is the
+                mean of theirs under these weights, and which has one loss.
+            **row_inputs: What the loss wants to know of each row, `[num_queries]` or
+                `[num_queries, 1]`, by the names in `row_inputs`, e.g. `threshold`.
 
         Returns:
             The loss, a scalar under a reduction and `[num_queries]` without.
 
         Raises:
-            ValueError: If shapes do not fit, if the loss needs thresholds and there are none or,
-                in an eager call, if a value is out of range.
+            ValueError: If shapes do not fit, if the loss wants an input of the rows that is not
+                there or has no use for one that is or, in an eager call, if a value is out of
+                range.
         """
         # Keras itself would take nested lists for structures of scalars.
         y_true, y_pred = as_tensor(y_true, rank=2), as_tensor(y_pred, rank=2)
         check_shapes(y_true, y_pred)
         num_queries, num_candidates = y_pred.shape
+        weights = {
+            name: as_weight(name, weight, y_pred, self.dtype, (num_candidates,))
+            for name, weight in by_name(candidate_weight).items()
+        }
+        of_positives = {"positive_weight": positive_weight, "pooling_weight": pooling_weight}
+        for name, weight in of_positives.items():
+            if weight is not None:
+                of_positives[name] = as_weight(name, weight, y_pred, self.dtype)
         if sample_weight is not None:
             sample_weight = as_numbers("sample_weight", sample_weight, self.dtype)
             if not is_ranked(sample_weight):
                 sample_weight = rows_of_unknown_rank(
                     "sample_weight", sample_weight, ops.shape(y_pred)[0]
                 )
-            is_matrix = fits(sample_weight, (num_queries, num_candidates))
-            if is_matrix and sample_weight.shape[1] != 1:
-                if candidate_weight is not None:
-                    raise ValueError(
-                        "`sample_weight` must be of shape [num_queries] where there is a "
-                        f"`candidate_weight`. Received: shape {tuple(sample_weight.shape)}"
-                    )
-                candidate_weight, sample_weight = sample_weight, None
-            else:
-                check_shape("sample_weight", sample_weight, (), (num_queries,), (num_queries, 1))
-        if candidate_weight is not None:
-            candidate_weight = as_numbers("candidate_weight", candidate_weight, self.dtype)
-            candidate_weight = broadcast_unranked(candidate_weight, ops.shape(y_pred))
-            shapes = (num_candidates,), (num_queries, num_candidates)
-            check_shape("candidate_weight", candidate_weight, *shapes)
+            check_shape("sample_weight", sample_weight, (), (num_queries,), (num_queries, 1))
         # Keras hands on `y_true` alone, in any structure.
-        y_true = {
+        given = {
             "labels": y_true,
-            "weight": candidate_weight,
-            "threshold": None if threshold is None else as_tensor(threshold),
+            "weights": weights,
+            **of_positives,
+            "inputs": self.inputs_of_rows(row_inputs, num_queries),
             "sample_weight": sample_weight,
         }
-        y_true = {name: x for name, x in y_true.items() if x is not None}
-        losses = super().__call__(y_true, y_pred, sample_weight=sample_weight)
+        given = {name: x for name, x in given.items() if x is not None}
+        losses = super().__call__(given, y_pred, sample_weight=sample_weight)
         if num_queries == 0 and self.reduction not in (None, "none"):
             # Keras does not reduce what is empty.
             return ops.sum(losses)
@@ -259,72 +277,85 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         """The losses `[num_queries]` that `__call__` reduces.
 
         Args:
-            y_true: The labels, or a dict of `labels` and maybe `weight` of the candidates,
-                `threshold` of the rows, and `sample_weight`, which is only checked here.
+            y_true: The labels, or a dict of `labels` and of what else `__call__` takes.
             y_pred: Scores `[num_queries, num_candidates]`.
         """
-        given = dict(y_true) if isinstance(y_true, dict) else {"labels": y_true}
-        threshold = self.threshold_of_rows(given.pop("threshold", None), y_pred.shape[0])
-        check_values(self, **given, threshold=threshold, scores=y_pred, masked_score=MASKED_SCORE)
+        if not isinstance(y_true, dict):
+            y_true = {"labels": y_true, "inputs": self.inputs_of_rows({}, y_pred.shape[0])}
+        given = dict(y_true)
+        check_values(self, y_pred, masked_score=MASKED_SCORE, **given)
         given.pop("sample_weight", None)
         y_pred = at_least_one(y_pred, 1, MASKED_SCORE)
-        given = {name: at_least_one(x, len(x.shape) - 1) for name, x in given.items()}
-        if threshold is not None:
-            given["threshold"] = threshold
-        names = tuple(given)
+        inputs = given.pop("inputs", {})
+        given = keras.tree.map_structure(lambda x: at_least_one(x, len(x.shape) - 1), given)
+        constants, put = flattened({**given, "inputs": inputs})
 
-        def of_matrix(scores, *values):
+        def of_matrix(scores, *constants):
             """The losses `[num_queries]`, and the pullback to the scores."""
             losses, *slopes = compiled(self._losses_and_slopes, self.jit_compile)(
-                scores, **dict(zip(names, values, strict=True))
+                scores, **put(constants)
             )
             pullback = compiled(_gradient_of_matrix, self.jit_compile)
             return losses, lambda upstream: (pullback(upstream, *slopes),)
 
-        return with_gradient(of_matrix, (y_pred,), tuple(given.values()))
+        return with_gradient(of_matrix, (y_pred,), tuple(constants))
 
-    def threshold_of_rows(self, threshold, num_queries):
-        """The thresholds of a call as the loss takes them.
+    def inputs_of_rows(self, given, num_queries):
+        """What a call brings of the loss's `row_inputs`, by name, each `[num_queries, 1]`.
+
+        Where it brings none, and the loss has an attribute of that name, that is the value of all
+        rows.
 
         Args:
-            threshold: `[num_queries]` or `[num_queries, 1]`, or None.
+            given: A dict of `[num_queries]` or `[num_queries, 1]`.
             num_queries: Their number, None if it is not known.
 
-        Returns:
-            `[num_queries, 1]`; None where the loss needs none or has one for all rows.
-
         Raises:
-            ValueError: If the loss needs them and there are none, or a shape does not fit.
+            ValueError: If one is missing, a name is unknown, or a shape does not fit.
         """
-        if not self.needs_threshold:
-            return None
-        if threshold is None:
-            if self.threshold is None:
-                loss = type(self).__name__
+        names = [wanted.name for wanted in self.row_inputs]
+        for name, x in given.items():
+            if name not in names and x is not None:
                 raise ValueError(
-                    f"`threshold` must be given to {loss}: of each query the score at which its "
-                    "top K ends, [num_queries]. RetrievalModel(thresholds=Thresholds(...)) keeps "
-                    f"one of each user, {loss}(threshold=...) has one for all. Received: None"
+                    f"`{name}` must be left out: {type(self).__name__} wants "
+                    f"{' and '.join(names) or 'nothing'} of the rows. Received: {name}"
                 )
-            return None
-        threshold = as_tensor(threshold, dtype=self.dtype)
-        check_shape("threshold", threshold, (num_queries,), (num_queries, 1))
-        return ops.reshape(threshold, (-1, 1))
+        inputs = {}
+        for wanted in self.row_inputs:
+            x = given.get(wanted.name)
+            if x is not None:
+                x = as_numbers(wanted.name, x, self.dtype)
+                check_shape(wanted.name, x, (num_queries,), (num_queries, 1))
+                inputs[wanted.name] = ops.reshape(x, (-1, 1))
+            elif getattr(self, wanted.name, None) is None:
+                raise ValueError(
+                    f"`{wanted.name}` must be given to {type(self).__name__}, [num_queries]. "
+                    f"{wanted.hint} Received: None"
+                )
+        return inputs
 
-    def _losses_and_slopes(self, scores, labels, weight=None, threshold=None):
+    def _losses_and_slopes(
+        self, scores, labels, inputs, weights=None, positive_weight=None, pooling_weight=None
+    ):
         absent = is_masked(scores)
         is_positive = ops.where(absent, False, labels > 0)
         is_negative = ops.where(absent, False, labels <= 0)
-        found, columns = self._find_positives(is_positive)
-        return *self.value_and_slopes(
-            scores,
-            ops.take_along_axis(scores, columns, axis=1),
-            found,
-            is_negative,
-            weight,
+        has_positive, columns = self._find_positives(is_positive)
+
+        def at_positives(x):
+            return None if x is None else ops.take_along_axis(x, columns, axis=1)
+
+        rows = Rows(
             ops.ones_like(scores[:, :1]),
-            threshold,
-        ), ops.where(found, columns, -1)
+            has_positive,
+            at_positives(positive_weight),
+            at_positives(pooling_weight),
+            inputs,
+        )
+        found = self.value_and_slopes(
+            scores, at_positives(scores), is_negative, weights or {}, rows
+        )
+        return *found, ops.where(has_positive, columns, -1)
 
     def _find_positives(self, is_positive):
         """Up to `max_positives` of each row: whether there is one, and its column."""
@@ -339,12 +370,10 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             # There may be fewer candidates than that.
             is_positive = ops.pad(is_positive, [[0, 0], [0, self.max_positives]])
         slots = min(self.max_positives, num_candidates or self.max_positives)
-        found, columns = ops.top_k(is_positive, slots)
-        return found > 0, ops.where(found > 0, columns, 0)
+        has_positive, columns = ops.top_k(is_positive, slots)
+        return has_positive > 0, ops.where(has_positive > 0, columns, 0)
 
-    def value_and_slopes(
-        self, scores, positives, found, is_negative, weight, row_weight, threshold=None
-    ):
+    def value_and_slopes(self, scores, positives, is_negative, weights, rows):
         """The loss of each row and its slopes, the mean over the row's positives.
 
         The same over a whole score matrix, over a block of it, or over the candidates of all
@@ -353,12 +382,10 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         Args:
             scores: `[num_queries, num_candidates]`.
             positives: The scores of the rows' positives, `[num_queries, max_positives]`.
-            found: Which of these a row has, bool `[num_queries, max_positives]`.
             is_negative: Which candidates are negatives, bool `[num_queries, num_candidates]`.
-            weight: v_j of the candidates, of a shape that broadcasts, or None. A weight of 0 makes
-                a candidate absent.
-            row_weight: A factor of the results, `[num_queries, 1]`. Where it is 0, so are they.
-            threshold: What `threshold_of_rows` gave.
+            weights: Weights of the candidates by name, of shapes that broadcast with the scores.
+                One of 0 under `"candidate"` makes a candidate absent.
+            rows: The `Rows`.
 
         Returns:
             The losses `[num_queries]`; ∂loss/∂s_j as a factor of the row `[num_queries, 1]` and a
@@ -366,66 +393,66 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             apart so that the factor can be multiplied into embeddings instead; and ∂loss/∂s⁺
             `[num_queries, max_positives]`.
         """
-        if weight is not None:
-            is_negative = ops.where(weight <= 0, False, is_negative)
+        if CANDIDATE_WEIGHT in weights:
+            is_negative = ops.where(weights[CANDIDATE_WEIGHT] <= 0, False, is_negative)
         count = row_sum(ops.cast(is_negative, scores.dtype))
-        has_loss = ops.logical_and(found, count > 0)
+        share = _shares(rows, scores.dtype)
+        has_loss = ops.logical_and(share > 0, count > 0)
         # A row of none has a weight of 0 below; there the count only has to stay finite.
         count = ops.where(count > 0, count, 1)
-        num_positives = ops.sum(ops.cast(found, scores.dtype), axis=1, keepdims=True)
-        share = ops.where(has_loss, row_weight / ops.where(num_positives > 0, num_positives, 1), 0)
         positives = ops.where(has_loss, positives, 0)
-        if self.needs_threshold and threshold is None:
-            threshold = self.threshold * ops.ones_like(count)
+        inputs = {
+            name: rows.inputs[name] if name in rows.inputs else getattr(self, name) + 0 * count
+            for name, *_ in self.row_inputs
+        }
+        # A factor common to the row is kept out of the matrix.
+        scaled = {name: _scaled(weight, is_negative) for name, weight in weights.items()}
+        num_items = self._num_items(scaled, is_negative, count)
 
-        losses, by_negative, by_positive = 0.0, [], []
-        for slot in range(positives.shape[1]):
-            positive = positives[:, slot : slot + 1]
-            loss, slopes, positive_slope = self._of_one_positive(
-                scores,
-                positive,
-                is_negative,
-                count,
-                weight,
-                share[:, slot : slot + 1],
-                threshold,
+        def of_one(positive, row_weight):
+            row = Row(positive, count, num_items, inputs)
+            return self._of_one_positive(scores, is_negative, scaled, row, row_weight)
+
+        if rows.pooling_weight is not None:
+            share = ops.where(has_loss, share, 0)
+            has_any = ops.any(has_loss, axis=1, keepdims=True)
+            loss, by_negative, slope = of_one(
+                ops.sum(share * positives, axis=1, keepdims=True),
+                ops.where(has_any, rows.weight, 0),
             )
-            losses = losses + loss
-            by_negative += slopes
-            by_positive.append(positive_slope)
+            losses, by_positive = loss, share * slope
+        else:
+            share = ops.where(has_loss, rows.weight * share, 0)
+            losses, by_negative, slopes = 0.0, [], []
+            for slot in range(positives.shape[1]):
+                here = slice(slot, slot + 1)
+                loss, more, slope = of_one(positives[:, here], share[:, here])
+                losses = losses + loss
+                by_negative += more
+                slopes.append(slope)
+            by_positive = ops.concatenate(slopes, axis=1)
         if len(by_negative) != 1:
             products = (factor * matrix for factor, matrix in by_negative)
             by_negative = [(ops.ones_like(count), sum(products, ops.zeros_like(scores)))]
-        return losses[:, 0], *by_negative[0], ops.concatenate(by_positive, axis=1)
+        return losses[:, 0], *by_negative[0], by_positive
 
-    def _of_one_positive(
-        self, negative, positive, is_negative, count, weight, row_weight, threshold
-    ):
+    def _of_one_positive(self, scores, is_negative, scaled, row, row_weight):
         """As `value_and_slopes` for one positive a row: where `compare` and `aggregate` meet.
 
         ∂loss/∂s_j comes as a list of factors and matrices, one for each channel that the loss
         descends along.
         """
-        # A factor common to the row is kept out of the matrix.
-        if weight is None:
-            scale = self.default_weight(count)
-            weight_sum = scale * count
-        else:
-            scale = row_max(ops.where(is_negative, weight, 0))
-            # XLA may multiply by the reciprocal, which must not underflow.
-            scale = ops.where(scale > 0, ops.where(scale < 1e36, scale, 1e36), 1)
-            weight = weight / scale
-            weight_sum = scale * row_sum(ops.where(is_negative, weight, 0))
-            weight_sum = ops.where(weight_sum > 0, weight_sum, 1)
-        row = Row(positive, count, weight_sum, threshold)
-
         channels = self.compare(row)
         if isinstance(channels, Channel):
             channels = (channels,)
-        if weight is not None:
-            self._check_that_it_weighs(channels)
+        self._check_names(channels, scaled)
         reductions = [
-            reduced(channel, channel.argument(negative, positive), is_negative, weight, scale)
+            reduced(
+                channel,
+                channel.argument(scores, row.positive),
+                is_negative,
+                *self._weighing(channel, scaled, row.count),
+            )
             for channel in channels
         ]
         totals = tuple(total for total, _ in reductions)
@@ -448,6 +475,26 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
                 by_positive = by_positive + channel.positive_slope * factor * row_sum(matrix)
         return weighed(value), by_negative, by_positive
 
+    def _num_items(self, scaled, is_negative, count):
+        """Σ_j v_j: how many items the negatives of a row stand for."""
+        if CANDIDATE_WEIGHT not in scaled:
+            return self.default_weight(count) * count
+        weight, scale = scaled[CANDIDATE_WEIGHT]
+        num_items = scale * row_sum(ops.where(is_negative, weight, 0))
+        return ops.where(num_items > 0, num_items, 1)
+
+    def _weighing(self, channel, scaled, count):
+        """The weights of a channel, None for 1, and their factor of the row."""
+        weight = scale = None
+        for name in channel.weight_names:
+            if name in scaled:
+                more, factor = scaled[name]
+                weight = more if weight is None else weight * more
+            else:
+                factor = self.default_weight(count)
+            scale = factor if scale is None else scale * factor
+        return weight, ops.ones_like(count) if scale is None else scale
+
     def _aggregated(self, channels, totals, row, row_weight):
         """The `Aggregate` of the totals, differentiated if the loss gives its value alone."""
         result = self.aggregate(totals, row)
@@ -466,12 +513,44 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         value, (positive_slope, *slopes) = value_and_derivatives(value_of, inputs)
         return Aggregate(value, tuple(slopes), positive_slope)
 
-    def _check_that_it_weighs(self, channels):
-        if not any(x.is_weighed and x.reduction() != "max" for x in channels):
+    def _check_names(self, channels, weights):
+        """Raises where weights are given that no channel takes, or a channel's are missing."""
+        taken = {name for channel in channels for name in channel.weight_names}
+        loss = type(self).__name__
+        for name in weights:
+            if not taken:
+                raise ValueError(
+                    f"`candidate_weight` must be None for {loss}, which has no sum over candidates "
+                    "to weigh. Received: weights. `score_mask` leaves candidates out"
+                )
+            if name not in taken:
+                raise ValueError(
+                    f"`candidate_weight` must hold weights for {loss} of the name "
+                    f"{' or '.join(map(repr, sorted(taken)))}. Received: {name!r}"
+                )
+        for name in sorted(taken - {CANDIDATE_WEIGHT} - set(weights)):
             raise ValueError(
-                f"`candidate_weight` must be None for {type(self).__name__}, which has no sum over "
-                "candidates to weigh. Received: weights. `score_mask` leaves candidates out"
+                f"`candidate_weight` must be a dict with the weights {name!r} for {loss}. "
+                f"Received: {', '.join(sorted(weights)) or 'none'}"
             )
+
+
+def _shares(rows, dtype):
+    """What each positive counts for among those of its row, `[num_queries, max_positives]`."""
+    counts = ops.cast(rows.has_positive, dtype)
+    for weight in (rows.positive_weight, rows.pooling_weight):
+        if weight is not None:
+            counts = ops.where(rows.has_positive, weight, 0)
+    total = ops.sum(counts, axis=1, keepdims=True)
+    return counts / ops.where(total > 0, total, 1)
+
+
+def _scaled(weight, is_negative):
+    """Weights over the largest of their row, and that."""
+    scale = row_max(ops.where(is_negative, weight, 0))
+    # XLA may multiply by the reciprocal, which must not underflow.
+    scale = ops.where(scale > 0, ops.where(scale < 1e36, scale, 1e36), 1)
+    return weight / scale, scale
 
 
 def _check_column(name, value, column):

@@ -11,6 +11,8 @@ from tfrs_croloss.losses.reductions import row_max, row_sum
 # Not -inf: the log-sum-exp of a row of nothing else would be NaN.
 LOG_OF_NOTHING = -1e30
 REDUCTIONS = ("sum", "logsumexp", "max")
+# The name of the weights that say how many items a candidate stands for.
+CANDIDATE_WEIGHT = "candidate"
 
 
 class Channel(NamedTuple):
@@ -33,8 +35,10 @@ class Channel(NamedTuple):
         reduce: `"sum"`; `"logsumexp"` for the logarithm of the sum, of a `LogKernel`; or `"max"`,
             the largest φ(x_j), whose gradient goes to one negative, the first of equals by column.
             None is `"logsumexp"` for a `LogKernel` and else `"sum"`.
-        is_weighed: Whether v_j are the weights of the candidates; else they are 1. Either way, and
-            for a maximum, a candidate of weight 0 is absent.
+        weight: Which weights v_j are: `"candidate"` for those of the candidates, None for 1, the
+            name of others that calls bring in a dict, or a tuple of names for their product.
+            Whatever it is, a candidate of a `"candidate"` weight of 0 is absent. A maximum is of
+            φ alone.
         is_reported: Whether the total is for the value alone: no gradient flows through it, and
             that saves its pass over the scores.
     """
@@ -45,7 +49,7 @@ class Channel(NamedTuple):
     shift: Any = 0.0
     pull: Any = 1.0
     reduce: str | None = None
-    is_weighed: bool = True
+    weight: str | tuple[str, ...] | None = CANDIDATE_WEIGHT
     is_reported: bool = False
 
     def argument(self, negative, positive):
@@ -64,6 +68,13 @@ class Channel(NamedTuple):
         if _is_number(self.positive_scale, 0):
             return None
         return self.pull * self.positive_scale
+
+    @property
+    def weight_names(self):
+        """The names of the weights that are multiplied; none for a maximum."""
+        if self.weight is None or self.reduction() == "max":
+            return ()
+        return (self.weight,) if isinstance(self.weight, str) else tuple(self.weight)
 
     def reduction(self):
         """The `reduce` that is meant, or a `ValueError`."""
@@ -99,8 +110,6 @@ def reduced(channel, x, is_negative, weight, scale):
     """
     if not channel.kernel.takes_minus_infinity:
         x = ops.where(is_negative, x, 0)
-    if not channel.is_weighed:
-        weight, scale = None, ops.ones_like(scale)
     return REDUCERS[channel.reduction()](channel.kernel, x, is_negative, weight, scale)
 
 

@@ -1,19 +1,21 @@
 """Checks of what a loss is called with: shapes always, values where they can be seen."""
 
 import warnings
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 from keras import ops
 
-from tfrs_croloss.losses.tensors import as_tensor, is_ranked
+from tfrs_croloss.losses.channels import CANDIDATE_WEIGHT
+from tfrs_croloss.losses.tensors import as_tensor, broadcast_unranked, is_ranked
 
 # What the rounding of bfloat16 does to a cosine of 1.
 COSINE_TOLERANCE = 0.01
 
-BAD_THRESHOLD = (
-    "`threshold` must be finite. Received: NaN or inf among them. Those of a `Thresholds` are NaN "
-    "until it is refreshed"
+BAD_INPUT = (
+    "`{}` must be finite. Received: NaN or inf among them. Those of a `Thresholds` are NaN until "
+    "it is refreshed"
 )
 BAD_WEIGHT = "`{}` must be finite and not negative. Received: NaN, inf or negative numbers"
 USUAL_CAUSE = "A learning rate too high or a norm of 0 before normalisation is the usual cause"
@@ -52,14 +54,14 @@ def fits(x, shape):
     )
 
 
-def check_embeddings(loss, queries, candidates, positives=None):
+def check_embeddings(loss, queries, candidates, **others):
     """Raises where embeddings make no sense, as `check_values` of scores.
 
     Args:
         loss: The `RetrievalLoss` that was called.
         queries: `[num_queries, dim]` or `[num_queries, num_heads, dim]`.
         candidates: `[num_candidates, dim]`.
-        positives: `[num_queries, max_positives, dim]`, or None.
+        **others: `[..., dim]` by the name of their argument, or None.
 
     Raises:
         ValueError: If a shape is wrong or an embedding is NaN or inf.
@@ -75,7 +77,7 @@ def check_embeddings(loss, queries, candidates, positives=None):
     if _is_compiling():
         return
     sizes = {}
-    for name, x in (("queries", queries), ("candidates", candidates), ("positives", positives)):
+    for name, x in {"queries": queries, "candidates": candidates, **others}.items():
         if x is None:
             continue
         x = ops.stop_gradient(x)
@@ -127,38 +129,66 @@ def as_ids(name, ids, rank=None):
     return tensor
 
 
-def check_numbers(positive_index, num_candidates, threshold=None, **weights):
-    """Raises, where values can be seen, on indices of no candidate, bad weights and thresholds.
+def by_name(weights):
+    """Weights of candidates as a dict by name; those without a name say how many items."""
+    if not isinstance(weights, Mapping):
+        weights = {CANDIDATE_WEIGHT: weights}
+    return {name: weight for name, weight in weights.items() if weight is not None}
+
+
+def argument(name, of="candidate_weight"):
+    """How a call brought the weights of this name."""
+    return of if name == CANDIDATE_WEIGHT else f"{of}[{name!r}]"
+
+
+def as_weight(name, weight, like, dtype, *shapes):
+    """Weights as a tensor of the shape of `like`, or of one of the shapes."""
+    weight = broadcast_unranked(as_numbers(name, weight, dtype), ops.shape(like))
+    check_shape(name, weight, *shapes, tuple(like.shape))
+    return weight
+
+
+def check_numbers(indices, inputs, weights):
+    """Raises, where values can be seen, on indices of no candidate, bad weights and inputs.
 
     Args:
-        positive_index: Integers, or None.
-        num_candidates: Their bound.
-        threshold: Thresholds of the rows, or None.
-        **weights: Weights by the name of their argument, or None.
+        indices: By the name of their argument pairs of integers and their bound.
+        inputs: Inputs of the rows likewise.
+        weights: Weights likewise, or None.
     """
     if _is_compiling():
         return
-    facts = {} if threshold is None else {"threshold": _is_not_finite(threshold)}
-    if positive_index is not None:
-        index = ops.cast(positive_index, "int32")
-        facts["index"] = ops.any(ops.logical_or(index < -1, index >= num_candidates))
-    for name, weight in weights.items():
-        if weight is not None:
-            facts[name] = _is_no_weight(ops.cast(weight, "float32"))
+    weights = {name: x for name, x in weights.items() if x is not None}
+    facts = {name: _is_not_finite(x) for name, x in inputs.items()}
+    facts |= {name: _is_no_weight(ops.cast(x, "float32")) for name, x in weights.items()}
+    for name, (index, bound) in indices.items():
+        index = ops.cast(index, "int32")
+        facts[name] = ops.any(ops.logical_or(index < -1, index >= bound))
     facts = _known(facts)
-    if facts.get("index"):
-        raise ValueError(
-            f"`positive_index` must be from -1 (none) to {num_candidates - 1}. Received: others"
-        )
-    for name in weights:
+    for name, (_, bound) in indices.items():
         if facts.get(name):
-            raise ValueError(BAD_WEIGHT.format(name))
-    if facts.get("threshold"):
-        raise ValueError(BAD_THRESHOLD)
+            raise ValueError(f"`{name}` must be from -1 (none) to {bound - 1}. Received: others")
+    _refuse(facts, weights, BAD_WEIGHT)
+    _refuse(facts, inputs, BAD_INPUT)
+
+
+def _refuse(facts, names, problem):
+    for name in names:
+        if facts.get(name):
+            raise ValueError(problem.format(name))
 
 
 def check_values(
-    loss, labels, scores, weight=None, threshold=None, sample_weight=None, *, masked_score
+    loss,
+    scores,
+    labels,
+    weights=None,
+    positive_weight=None,
+    pooling_weight=None,
+    inputs=None,
+    sample_weight=None,
+    *,
+    masked_score,
 ):
     """Raises where values make no sense, and warns once about scores that are no cosines.
 
@@ -166,16 +196,18 @@ def check_values(
 
     Args:
         loss: The `RetrievalLoss` that was called.
-        labels: `[num_queries, num_candidates]`.
         scores: `[num_queries, num_candidates]`.
-        weight: Weights of the candidates, that broadcast with `scores`, or None.
-        threshold: Thresholds of the rows, or None.
+        labels: `[num_queries, num_candidates]`.
+        weights: Weights of the candidates by name, that broadcast with `scores`.
+        positive_weight: Weights of the positives, where they stand in `scores`, or None.
+        pooling_weight: Likewise.
+        inputs: Inputs of the rows by name.
         sample_weight: Weights of the rows, or None.
         masked_score: Scores at or below it are absent.
 
     Raises:
         ValueError: If a score is NaN or +inf, a label neither 0 nor 1, a row has more positives
-            than the loss takes, a weight is negative, NaN or inf, or a threshold not finite.
+            than the loss takes, a weight is negative, NaN or inf, or an input not finite.
     """
     if _is_compiling():
         return
@@ -183,6 +215,7 @@ def check_values(
     labels, scores = ops.stop_gradient(labels), ops.stop_gradient(scores)
     absent = scores <= masked_score
     size = ops.where(absent, 0, ops.absolute(scores))
+    is_positive = ops.where(absent, False, labels != 0)
     positives = ops.sum(ops.where(absent, 0, labels), axis=1)
     facts = {
         "scores": ops.any(ops.logical_not(size < float("inf"))),
@@ -190,15 +223,19 @@ def check_values(
         "positives": ops.any(positives > loss.max_positives),
         "cosines": ops.any(size > 1 + COSINE_TOLERANCE),
     }
-    if weight is not None:
-        # What stands at positives and masked candidates does not count.
-        counting = ops.where(ops.logical_or(absent, labels != 0), 0, weight)
-        facts["candidate_weight"] = _is_no_weight(counting)
+    # What stands at positives and masked candidates does not count, or that alone.
+    others = ops.logical_or(absent, labels != 0)
+    found = {
+        argument(name): _is_no_weight(ops.where(others, 0, x))
+        for name, x in (weights or {}).items()
+    }
+    for name, x in (("positive_weight", positive_weight), ("pooling_weight", pooling_weight)):
+        if x is not None:
+            found[name] = _is_no_weight(ops.where(is_positive, x, 0))
     if sample_weight is not None:
-        facts["sample_weight"] = _is_no_weight(sample_weight)
-    if threshold is not None:
-        facts["threshold"] = _is_not_finite(threshold)
-    facts = _known(facts)
+        found["sample_weight"] = _is_no_weight(sample_weight)
+    inputs = inputs or {}
+    facts = _known({**facts, **found, **{name: _is_not_finite(x) for name, x in inputs.items()}})
     if not facts:
         return
     if facts["scores"]:
@@ -216,11 +253,8 @@ def check_values(
             f"`y_true` has a row with {int(ops.max(positives))} positives. Received: "
             f"max_positives={loss.max_positives}. Give the loss the most that a row can have"
         )
-    for name in ("candidate_weight", "sample_weight"):
-        if facts.get(name):
-            raise ValueError(BAD_WEIGHT.format(name))
-    if facts.get("threshold"):
-        raise ValueError(BAD_THRESHOLD)
+    _refuse(facts, found, BAD_WEIGHT)
+    _refuse(facts, inputs, BAD_INPUT)
     if facts["cosines"]:
         _warn_of_size(loss, float(ops.max(size)))
 

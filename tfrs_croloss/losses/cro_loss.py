@@ -214,9 +214,9 @@ class CROLoss(RetrievalLoss):
         return Channel(self.lambda_kernel, scale, -scale, is_reported=True), direction
 
     def aggregate(self, totals, row):
-        num_items = row.weight
+        num_items = row.num_items
         if self.num_items is not None:
-            num_items = self.num_items * ops.ones_like(row.weight)
+            num_items = self.num_items * ops.ones_like(row.num_items)
         log_size = ops.log1p(num_items)
         log_rank = self._log_rank(totals[0], row)
         # w(r) · ∂r/∂total, where w(r) is the density of ln r over r; R and φ' join it in the base.
@@ -238,7 +238,7 @@ class CROLoss(RetrievalLoss):
         # r = 1 + Σ v·φ, or R·(1 + Σφ) with R the mean v.
         log_base = ops.zeros_like(total)
         if self.rank_estimate == "scaled":
-            log_base = ops.log(row.weight / row.count)
+            log_base = ops.log(row.num_items / row.count)
         if isinstance(self.lambda_kernel or self.kernel, LogKernel):
             return log_base + ops.softplus(total - log_base)
         return log_base + ops.log1p(total * ops.exp(-log_base))

@@ -2,45 +2,42 @@
 
 from typing import Literal
 
+import keras
 from keras import ops
 
-from tfrs_croloss._typing import Array
+from tfrs_croloss._typing import Array, CandidateWeight, Features
 from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.losses.base import MASKED_SCORE, RetrievalLoss, is_masked
 from tfrs_croloss.losses.blocks import into_blocks, out_of_blocks, sum_over_blocks
-from tfrs_croloss.losses.checks import (
-    as_ids,
-    as_numbers,
-    check_embeddings,
-    check_numbers,
-    check_shape,
-)
+from tfrs_croloss.losses.channels import CANDIDATE_WEIGHT
+from tfrs_croloss.losses.checks import argument, as_numbers, by_name, check_numbers, check_shape
 from tfrs_croloss.losses.differentiation import compiled, traced_as_written, with_gradient
-from tfrs_croloss.losses.membership import is_among, labels_of
-from tfrs_croloss.losses.tensors import (
-    as_tensor,
-    at_least_one,
-    broadcast_unranked,
-    with_slots,
+from tfrs_croloss.losses.inputs import (
+    Positives,
+    as_embeddings,
+    as_structures,
+    check_arguments,
+    row_weights,
 )
+from tfrs_croloss.losses.membership import is_among, is_among_ids
+from tfrs_croloss.losses.structures import Candidates, flattened
+from tfrs_croloss.losses.tensors import at_least_one
 
 # Scores of a block under `block_size="auto"`: 8 MiB in float32, which caches hold, and rows
 # enough for matrix products to be fast.
 SCORES_OF_A_BLOCK = 2**21
 ROWS_OF_A_BLOCK = (64, 512)
 
-REDUCTIONS = ("auto", "sum", "sum_over_batch_size", "mean", "mean_with_sample_weight", "none", None)
-
 
 @traced_as_written
 def embedding_loss(
     loss: RetrievalLoss,
     queries: Array,
-    candidates: Array,
+    candidates: Array | None,
     positive_index: Array | None = None,
     candidate_ids: Array | None = None,
     known_positive_ids: Array | None = None,
-    candidate_weight: Array | None = None,
+    candidate_weight: CandidateWeight = None,
     sample_weight: Array | None = None,
     reduction: str | None = "auto",
     *,
@@ -49,7 +46,12 @@ def embedding_loss(
     score_mask: Array | None = None,
     num_hard_negatives: int | None = None,
     block_size: int | Literal["auto"] | None = "auto",
-    threshold: Array | None = None,
+    own: Candidates | None = None,
+    positive_weight: Array | None = None,
+    pooling_weight: Array | None = None,
+    row_features: Array | Features | None = None,
+    candidate_features: Array | Features | None = None,
+    **row_inputs: Array,
 ) -> Array:
     """Computes a loss and its gradient from embeddings, a block of rows of scores at a time.
 
@@ -75,7 +77,8 @@ def embedding_loss(
         loss: A `RetrievalLoss`, whose own `max_positives` does not count here.
         queries: `[num_queries, dim]`, or `[num_queries, num_heads, dim]`: the score is then the
             best of the heads'.
-        candidates: `[num_candidates, dim]`.
+        candidates: `[num_candidates, dim]`, those that all rows share; None if there are `own` ones
+            and `positives`.
         positive_index: The candidate that is the positive of each query, `[num_queries]`, or
             several, `[num_queries, max_positives]`, each against the row's negatives alone; -1 for
             none. By default query i has candidate i.
@@ -84,7 +87,12 @@ def embedding_loss(
         known_positive_ids: `[num_queries, num_known]`, ids of items that are no negatives of the
             row either, its user's other positives say. Padded with an id that no item has, as -1.
         candidate_weight: v_j ≥ 0, `[num_candidates]` or `[num_queries, num_candidates]`: how many
-            items each candidate stands for, see `CROLoss`; finite. 0 makes a candidate absent.
+            items each candidate stands for, see `CROLoss`; finite. 0 makes a candidate absent. Or
+            a function from `row_features` of a block of rows and `candidate_features` to
+            `[block, num_candidates]`, of which no more than that is ever held; a constant to the
+            gradient. It sees nothing else of the step: what it needs, e.g. embeddings, is handed
+            over as features. Or a dict from names to such, where a loss takes several:
+            `"candidate"` are these.
         sample_weight: Weights of the rows, `[num_queries]`, `[num_queries, 1]` or a number; finite
             and not negative.
         reduction: `"auto"` for that of the loss. Or `"sum"`, `"sum_over_batch_size"` or `"mean"`
@@ -98,16 +106,24 @@ def embedding_loss(
         num_hard_negatives: Compare with this many negatives of the highest scores alone.
         block_size: Rows of scores at a time. `"auto"` takes up to 512, or as many as hold two
             million scores but 64 at least; None takes all.
-        threshold: β of the rows, `[num_queries]` or `[num_queries, 1]`, in units of the scores
-            `queries @ candidates.T`, for a loss that needs one: see `SoftmaxLossAtK`.
+        own: `Candidates` that each row has of its own, beside the shared ones or alone.
+        positive_weight: What the loss of each positive counts for in the mean over those of its
+            row, like `positive_index`; finite and not negative, a constant.
+        pooling_weight: Likewise; the positives of a row are pooled into one, whose score is the
+            mean of theirs under these weights, and which has one loss.
+        row_features: A tensor or a dict of tensors `[num_queries, ...]`, for functions of weights.
+        candidate_features: Likewise `[num_candidates, ...]`.
+        **row_inputs: What the loss wants to know of each row, `[num_queries]` or
+            `[num_queries, 1]`, by the names in its `row_inputs`; e.g. `threshold`, in units of the
+            scores `queries @ candidates.T`: see `SoftmaxLossAtK`.
 
     Returns:
         The loss, a scalar under a reduction and `[num_queries]` without.
 
     Raises:
         ValueError: If an argument has the wrong shape or is out of range, if there are known
-            positives and no `candidate_ids`, if the loss needs thresholds and there are none or, in
-            an eager call, if an embedding or a threshold is NaN or inf.
+            positives and no `candidate_ids`, if the loss wants an input of the rows that is not
+            there or, in an eager call, if an embedding or such an input is NaN or inf.
 
     Example:
 
@@ -118,6 +134,13 @@ def embedding_loss(
     >>> round(float(embedding_loss(loss, queries, candidates)), 4)
     1.1883
     >>> round(float(loss(np.eye(2, 3), queries @ candidates.T)), 4)
+    1.1883
+
+    Negatives that each row draws for itself, of items that are embedded once:
+
+    >>> from tfrs_croloss.losses import Candidates
+    >>> own = Candidates(candidates, index=[[1, 2], [0, 2]])
+    >>> round(float(embedding_loss(loss, queries, None, positives=candidates[:2], own=own)), 4)
     1.1883
 
     In a training step of Keras or JAX, with item ids and twice the negatives:
@@ -131,117 +154,46 @@ def embedding_loss(
     )
     ```
     """
-    if not isinstance(loss, RetrievalLoss):
-        raise ValueError(
-            f"`loss` must be a RetrievalLoss, CROLoss or MultiMarginLoss say. Received: {loss!r}"
-        )
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"`reduction` must be one of {REDUCTIONS}. Received: {reduction!r}")
-    if reduction == "auto":
-        reduction = loss.reduction
+    check_arguments(loss, reduction, positives, positive_index, own)
     if num_hard_negatives is not None:
         num_hard_negatives = check_count("num_hard_negatives", num_hard_negatives)
-    for name, ids in (("positive_ids", positive_ids), ("known_positive_ids", known_positive_ids)):
-        if ids is not None and candidate_ids is None:
-            raise ValueError(f"`candidate_ids` must be given with `{name}`. Received: None")
-    if positives is not None and positive_index is not None:
-        raise ValueError("`positives` and `positive_index` exclude each other. Received: both")
-    if positive_index is not None:
-        positive_index = as_ids("positive_index", positive_index)
-    queries = as_tensor(queries, loss.dtype)
-    candidates = as_tensor(candidates, loss.dtype, rank=2)
-    if positives is not None:
-        positives = with_slots(as_tensor(positives, loss.dtype), 3)
-    check_embeddings(loss, queries, candidates, positives)
-    queries = with_slots(queries, 3)
-    num_queries, num_candidates = ops.shape(queries)[0], ops.shape(candidates)[0]
-    threshold = loss.threshold_of_rows(threshold, queries.shape[0])
-    if candidate_weight is not None:
-        candidate_weight = as_numbers("candidate_weight", candidate_weight, loss.dtype)
-    if sample_weight is not None:
-        sample_weight = as_numbers("sample_weight", sample_weight, loss.dtype)
-    check_numbers(
-        positive_index,
-        num_candidates,
-        threshold,
-        candidate_weight=candidate_weight,
-        sample_weight=sample_weight,
+    if reduction == "auto":
+        reduction = loss.reduction
+    queries, shared, positives, own = as_embeddings(
+        loss,
+        queries,
+        Candidates(
+            candidates, None, candidate_ids, candidate_weight, score_mask, candidate_features
+        ),
+        Positives(positives, positive_index, positive_ids, positive_weight, pooling_weight),
+        own or Candidates(),
     )
-    one_a_candidate, one_a_score = candidates.shape[:1], (queries.shape[0], candidates.shape[0])
-    candidates = at_least_one(candidates, 0)
-
-    if positives is not None:
-        check_shape("positives", positives, (queries.shape[0], None, queries.shape[2]))
-        if score_mask is None and not (isinstance(num_candidates, int) and num_candidates > 0):
-            # What stands in where there are no candidates is masked.
-            score_mask = ops.ones((num_candidates,), dtype="bool")
-        found = ops.ones(ops.shape(positives)[:2], dtype="bool")
-    elif positive_index is None:
-        is_known = isinstance(num_queries, int) and isinstance(num_candidates, int)
-        if is_known and num_candidates < num_queries:
-            raise ValueError(
-                "`candidates` must hold a positive for each query, or `positive_index` say which "
-                f"it is. Received: {num_candidates} candidates, {num_queries} queries"
-            )
-        positive_index = with_slots(ops.arange(num_queries, dtype="int32"), 2)
-        positives = ops.expand_dims(candidates[:num_queries], axis=1)
-        found = ops.ones_like(positive_index, dtype="bool")
-    else:
-        positive_index = with_slots(ops.cast(positive_index, "int32"), 2)
-        check_shape("positive_index", positive_index, (queries.shape[0], None))
-        found = positive_index >= 0
-        positives = ops.take(candidates, ops.where(found, positive_index, 0), axis=0)
-    if positives.shape[1] is None:
-        raise ValueError(
-            "`positive_index` and `positives` must have a known number of positives of a row. "
-            "Received: a second dimension of None. Set it with tf.ensure_shape"
-        )
-    if candidate_ids is not None:
-        candidate_ids = as_ids("candidate_ids", candidate_ids, rank=1)
-        check_shape("candidate_ids", candidate_ids, one_a_candidate)
-        candidate_ids = at_least_one(candidate_ids, 0)
-    row_ids = []
-    for name, ids in (("positive_ids", positive_ids), ("known_positive_ids", known_positive_ids)):
-        if ids is not None:
-            row_ids.append(with_slots(as_ids(name, ids), 2))
-            check_shape(name, row_ids[-1], (queries.shape[0], None))
-    labels, own_labels = labels_of(
-        ops.shape(candidates)[0],
-        positive_index,
-        candidate_ids,
-        ops.concatenate(row_ids, axis=1) if row_ids else None,
+    columns, rows, features_by_index = as_structures(
+        loss,
+        queries,
+        shared,
+        positives,
+        own,
+        known_positive_ids=known_positive_ids,
+        weight=row_weights(sample_weight, reduction, queries),
+        inputs=loss.inputs_of_rows(row_inputs, queries.shape[0]),
+        features=row_features,
     )
-    rows = {"row_weight": _row_weight(sample_weight, reduction, queries)}
-    if threshold is not None:
-        rows["threshold"] = threshold
-    columns = {}
-    if own_labels is not None:
-        rows["own_labels"], columns["labels"] = own_labels, labels
-    for name, value, dtype in (
-        ("score_mask", score_mask, "bool"),
-        ("candidate_weight", candidate_weight, loss.dtype),
-    ):
-        if value is not None:
-            value = broadcast_unranked(as_tensor(value, dtype), (num_queries, num_candidates))
-            check_shape(name, value, one_a_candidate, one_a_score)
-            value = at_least_one(value, len(value.shape) - 1)
-            (columns if len(value.shape) == 1 else rows)[name] = value
-            if name == "score_mask" and positive_index is not None:
-                # A masked positive is none.
-                found = ops.logical_and(found, _at(value, positive_index))
-    rows["found"] = found
-
+    constants, put = flattened((columns, rows, features_by_index))
+    embeddings = queries, at_least_one(shared.embeddings, 0), positives.embeddings, own.embeddings
+    embeddings = tuple(x for x in embeddings if x is not None)
     engine = _Engine(
         loss,
+        [by_name(shared.weight), by_name(own.weight)],
         num_hard_negatives,
-        rows_of_a_block(block_size, num_queries, ops.shape(candidates)[0]),
-        tuple(rows),
-        tuple(columns),
+        rows_of_a_block(block_size, ops.shape(queries)[0], _width(shared, rows.own)),
+        len(embeddings),
+        put,
     )
     return with_gradient(
         engine.losses if reduction in ("none", None) else engine.total,
-        (queries, candidates, positives),
-        (*rows.values(), *columns.values()),
+        embeddings,
+        tuple(constants),
         once=True,
     )
 
@@ -249,129 +201,226 @@ def embedding_loss(
 class _Engine:
     """A loss over blocks of rows of scores.
 
-    Its methods take queries `[q, heads, dim]`, candidates `[c, dim]`, positives
-    `[q, max_positives, dim]` and then what the names say: `rows`, whose first axis is that of the
-    queries, and `columns` `[c]`.
+    Its methods take the embeddings: queries `[q, heads, dim]`, candidates `[c, dim]`, positives
+    `[q, max_positives, dim]` and maybe the rows' own candidates; then the tensors that `put` makes
+    the `Candidates`, the `Rows` and the features of own candidates by index of.
     """
 
-    def __init__(self, loss, num_hard_negatives, block_size, rows, columns):
+    def __init__(self, loss, weights, num_hard_negatives, block_size, num_embeddings, put):
         self.loss = loss
+        # By name, of the shared candidates and of the own: for those that are functions.
+        self.weights = weights
         self.num_hard_negatives = num_hard_negatives
         self.block_size = block_size
-        self.rows = rows
-        self.columns = columns
+        self.num_embeddings = num_embeddings
+        self.put = put
 
     def total(self, *tensors):
         """The sum of the losses of all rows, and its pullback to the embeddings."""
-        losses, gradients = self._over_blocks(*tensors)
+        losses, gradients = self._over_blocks(*self._parts(tensors))
         return ops.sum(losses), lambda upstream: [upstream * x for x in gradients]
 
     def losses(self, *tensors):
         """The losses `[q]`, and their pullback to the embeddings, which computes all again."""
-        losses, _ = self._over_blocks(*tensors, with_gradients=False)
+        embeddings, columns, rows, features = self._parts(tensors)
+        losses, _ = self._over_blocks(embeddings, columns, rows, features, with_gradients=False)
 
         def pullback(upstream):
-            *embeddings, row_weight = tensors[:4]
-            row_weight = row_weight * ops.expand_dims(upstream, axis=1)
-            return self._over_blocks(*embeddings, row_weight, *tensors[4:])[1]
+            weighed = rows._replace(weight=rows.weight * ops.expand_dims(upstream, axis=1))
+            return self._over_blocks(embeddings, columns, weighed, features)[1]
 
         return losses, pullback
 
-    def _over_blocks(self, queries, candidates, positives, *parts, with_gradients=True):
-        rows, columns = parts[: len(self.rows)], parts[len(self.rows) :]
-        columns = dict(zip(self.columns, columns, strict=True))
+    def _parts(self, tensors):
+        return tensors[: self.num_embeddings], *self.put(tensors[self.num_embeddings :])
+
+    def _over_blocks(self, embeddings, columns, rows, features_by_index, with_gradients=True):
+        queries, candidates, positives, *own = embeddings
+        is_by_index = rows.own is not None and rows.own.index is not None
+        table = own if is_by_index else []
+        of_rows, put = flattened((queries, positives, [] if is_by_index else own, rows))
         losses_and_slopes = compiled(self._losses_and_slopes, self.loss.jit_compile)
 
-        def block(queries, positives, *rows):
-            flat = ops.reshape(queries, (-1, ops.shape(queries)[2]))
-            # With @, since on PyTorch `ops.matmul` lowers float64 to float32.
-            by_head = flat @ ops.transpose(candidates)
-            by_head = ops.reshape(by_head, (*ops.shape(queries)[:2], ops.shape(candidates)[0]))
-            own_by_head = ops.einsum("qhd,qpd->qhp", queries, positives)
-            losses, factor, slopes, own_slopes = losses_and_slopes(
+        def block(*tensors):
+            queries, positives, own, rows = put(tensors)
+            if is_by_index:
+                own, features = _gathered((table, features_by_index), rows.own.index)
+                rows = rows._replace(own=rows.own._replace(features=features))
+            rows = self._with_weights(rows, columns.features)
+            by_head = _scores(queries, candidates, own)
+            positive_by_head = _products(queries, positives)
+            losses, factor, slopes, positive_slopes = losses_and_slopes(
                 _best(by_head),
-                _best(own_by_head),
-                **dict(zip(self.rows, rows, strict=True)),
-                **columns,
+                _best(positive_by_head),
+                rows,
+                columns._replace(features=None),
             )
             if not with_gradients:
                 return (), (losses,)
-            slopes, own_slopes = _to_heads(slopes, by_head), _to_heads(own_slopes, own_by_head)
-            flat_slopes = ops.reshape(slopes, (-1, ops.shape(candidates)[0]))
-            # The factor of the row joins what is small: embeddings, not scores.
-            factor = ops.expand_dims(factor, axis=2)
-            by_query = factor * ops.reshape(flat_slopes @ candidates, ops.shape(queries))
-            by_query += ops.einsum("qhp,qpd->qhd", own_slopes, positives)
-            by_positive = ops.einsum("qhp,qhd->qpd", own_slopes, queries)
-            # Transposed, this product is the faster one.
-            by_candidate = (
-                ops.transpose(ops.reshape(factor * queries, ops.shape(flat))) @ flat_slopes
+            by_query, by_candidate, by_positive, *by_own = _gradients(
+                (queries, candidates, positives, *own),
+                ops.expand_dims(factor, axis=2),
+                _to_heads(slopes, by_head),
+                _to_heads(positive_slopes, positive_by_head),
             )
-            return (by_candidate,), (losses, by_query, by_positive)
+            if not is_by_index:
+                return (by_candidate,), (losses, by_query, by_positive, *by_own)
+            by_table = _added_up(by_own[0], rows.own.index, table[0])
+            return (by_candidate, by_table), (losses, by_query, by_positive)
 
         num_queries = ops.shape(queries)[0]
         num_blocks = _clip(_ceil_div(num_queries, self.block_size), 1)
+        totals = [ops.transpose(candidates), *table] if with_gradients else []
         totals, (losses, *by_row) = sum_over_blocks(
             block,
-            tuple(into_blocks(x, self.block_size, num_blocks) for x in (queries, positives, *rows)),
-            (ops.zeros_like(ops.transpose(candidates)),) if with_gradients else (),
-            num_kept=3 if with_gradients else 1,
+            tuple(into_blocks(x, self.block_size, num_blocks) for x in of_rows),
+            tuple(ops.zeros_like(x) for x in totals),
+            num_kept=1 if not with_gradients else len(embeddings) - len(table),
         )
         losses = out_of_blocks(losses, num_queries)
         if not with_gradients:
             return losses, None
-        by_query, by_positive = (out_of_blocks(x, num_queries) for x in by_row)
-        return losses, (by_query, ops.transpose(totals[0]), by_positive)
+        by_query, by_positive, *by_own = (out_of_blocks(x, num_queries) for x in by_row)
+        by_candidate, *by_table = totals
+        return losses, (by_query, ops.transpose(by_candidate), by_positive, *by_own, *by_table)
 
-    def _losses_and_slopes(
-        self,
-        scores,
-        own_scores,
-        row_weight,
-        found,
-        own_labels=None,
-        labels=None,
-        score_mask=None,
-        candidate_weight=None,
-        threshold=None,
-    ):
+    def _with_weights(self, rows, features):
+        """The rows with the weights that are functions computed, and without features."""
+        shared, own = self.weights
+        of_shared = self._computed("candidate_weight", shared, rows, features)
+        rows = rows._replace(weights={**rows.weights, **of_shared})
+        if rows.own is not None:
+            of_own = self._computed("own.weight", own, rows, rows.own.features)
+            of_own = rows.own._replace(weight={**rows.own.weight, **of_own}, features=None)
+            rows = rows._replace(own=of_own)
+        return rows._replace(features=None)
+
+    def _computed(self, label, weights, rows, features):
+        found = {}
+        for name, function in weights.items():
+            if not callable(function):
+                continue
+            weight = as_numbers(
+                argument(name, label), function(rows.features, features), self.loss.dtype
+            )
+            check_shape(argument(name, label), weight, (rows.weight.shape[0], None))
+            # The rows that fill up the last block are zeros, of which it may have made NaN.
+            found[name] = ops.where(ops.equal(rows.weight, 0), 0, weight)
+        check_numbers({}, {}, {argument(name, label): x for name, x in found.items()})
+        return found
+
+    def _losses_and_slopes(self, scores, positive_scores, rows, columns):
         """What `RetrievalLoss.value_and_slopes` says of a block."""
-        is_negative = ops.ones_like(scores, dtype="bool")
-        if labels is not None:
-            is_negative = ops.logical_not(is_among(labels, own_labels))
-        if score_mask is not None:
-            is_negative = ops.logical_and(is_negative, score_mask)
-        if candidate_weight is not None and len(candidate_weight.shape) == 1:
-            candidate_weight = ops.expand_dims(candidate_weight, axis=0)
+        num_own = 0 if rows.own is None else ops.shape(rows.own.mask)[1]
+        is_negative = _is_negative(scores[:, : ops.shape(scores)[1] - num_own], rows, columns)
+        weights = {name: ops.expand_dims(x, axis=0) for name, x in columns.weight.items()}
+        weights |= rows.weights
+        if rows.own is not None:
+            for name, weight in rows.own.weight.items():
+                # There are none of shared candidates where there are none of these.
+                of_shared = ops.broadcast_to(weights.get(name, 1), ops.shape(is_negative))
+                of_shared = ops.cast(of_shared, weight.dtype)
+                weights[name] = ops.concatenate([of_shared, weight], axis=1)
+            is_own = rows.own.mask
+            if rows.own.ids is not None:
+                is_positive = is_among_ids(rows.own.ids, rows.excluded_ids)
+                is_own = ops.logical_and(is_own, ops.logical_not(is_positive))
+            is_negative = ops.concatenate([is_negative, is_own], axis=1)
         losses_and_slopes = (
             self.loss.value_and_slopes if self.num_hard_negatives is None else self._of_hardest
         )
-        return losses_and_slopes(
-            scores, own_scores, found, is_negative, candidate_weight, row_weight, threshold
-        )
+        return losses_and_slopes(scores, positive_scores, is_negative, weights, rows)
 
-    def _of_hardest(self, scores, own_scores, found, is_negative, weight, row_weight, threshold):
-        if weight is not None:
-            weight = ops.broadcast_to(weight, ops.shape(scores))
-            is_negative = ops.logical_and(is_negative, weight > 0)
+    def _of_hardest(self, scores, positive_scores, is_negative, weights, rows):
+        weights = {name: ops.broadcast_to(x, ops.shape(scores)) for name, x in weights.items()}
+        if CANDIDATE_WEIGHT in weights:
+            is_negative = ops.logical_and(is_negative, weights[CANDIDATE_WEIGHT] > 0)
         num_rows, num_candidates = ops.shape(scores)
         hardest, columns = ops.top_k(
             ops.where(is_negative, scores, MASKED_SCORE),
             _clip(self.num_hard_negatives, 1, num_candidates),
         )
-        losses, factor, slopes, own_slopes = self.loss.value_and_slopes(
+        losses, factor, slopes, positive_slopes = self.loss.value_and_slopes(
             hardest,
-            own_scores,
-            found,
+            positive_scores,
             ops.where(is_masked(hardest), False, True),
-            None if weight is None else ops.take_along_axis(weight, columns, axis=1),
-            row_weight,
-            threshold,
+            {name: ops.take_along_axis(x, columns, axis=1) for name, x in weights.items()},
+            rows,
         )
-        rows = ops.expand_dims(ops.arange(num_rows, dtype=columns.dtype), axis=1)
-        places = ops.stack([rows + ops.zeros_like(columns), columns], axis=-1)
+        row = ops.expand_dims(ops.arange(num_rows, dtype=columns.dtype), axis=1)
+        places = ops.stack([row + ops.zeros_like(columns), columns], axis=-1)
         slopes = ops.scatter(places, slopes, (num_rows, num_candidates))
-        return losses, factor, slopes, own_slopes
+        return losses, factor, slopes, positive_slopes
+
+
+def _is_negative(scores, rows, columns):
+    """Which of the shared candidates are negatives, bool `[b, c]`."""
+    is_negative = ops.ones_like(scores, dtype="bool")
+    if columns.ids is not None:
+        is_negative = ops.logical_not(is_among(columns.ids, rows.excluded))
+    for mask in (columns.mask, rows.mask):
+        if mask is not None:
+            is_negative = ops.logical_and(is_negative, mask)
+    return is_negative
+
+
+def _scores(queries, candidates, own):
+    """Scores of each head, with the candidates of all rows and the rows' own, `[b, heads, c]`."""
+    flat = ops.reshape(queries, (-1, ops.shape(queries)[2]))
+    # With @, since on PyTorch `ops.matmul` lowers float64 to float32.
+    shared = flat @ ops.transpose(candidates)
+    shared = ops.reshape(shared, (*ops.shape(queries)[:2], ops.shape(candidates)[0]))
+    if not own:
+        return shared
+    return ops.concatenate([shared, *(_products(queries, x) for x in own)], axis=2)
+
+
+def _products(queries, vectors):
+    """Queries `[b, heads, dim]` with vectors of their rows `[b, n, dim]`: `[b, heads, n]`."""
+    return ops.einsum("qhd,qnd->qhn", queries, vectors)
+
+
+def _gradients(embeddings, factor, slopes, positive_slopes):
+    """The gradients in the embeddings of a block, that in the candidates transposed.
+
+    Args:
+        embeddings: Queries, candidates, positives, and maybe the rows' own candidates.
+        factor: `[b, 1, 1]`, of the slopes.
+        slopes: In the scores of each head, `[b, heads, c]`.
+        positive_slopes: In those of the positives, `[b, heads, max_positives]`.
+    """
+    queries, candidates, positives, *own = embeddings
+    num_candidates = ops.shape(candidates)[0]
+    # The factor of the row joins what is small: embeddings, not scores.
+    scaled = factor * queries
+    by_own, of_shared = [], slopes
+    if own:
+        of_shared, of_own = slopes[:, :, :num_candidates], slopes[:, :, num_candidates:]
+        by_own.append(ops.einsum("qhn,qhd->qnd", of_own, scaled))
+    flat = ops.reshape(of_shared, (-1, num_candidates))
+    by_query = ops.reshape(flat @ candidates, ops.shape(queries))
+    if own:
+        by_query += ops.einsum("qhn,qnd->qhd", of_own, own[0])
+    by_query = factor * by_query + ops.einsum("qhn,qnd->qhd", positive_slopes, positives)
+    by_positive = ops.einsum("qhn,qhd->qnd", positive_slopes, queries)
+    # Transposed, this product is the faster one.
+    by_candidate = ops.transpose(ops.reshape(scaled, (-1, ops.shape(queries)[2]))) @ flat
+    return by_query, by_candidate, by_positive, *by_own
+
+
+def _gathered(tensors, index):
+    """Rows of tensors `[n, ...]` at an index `[b, m]`: `[b, m, ...]`; at -1 anything."""
+    place = ops.where(index >= 0, index, 0)
+    return keras.tree.map_structure(
+        lambda x: None if x is None else ops.take(x, place, axis=0), tensors
+    )
+
+
+def _added_up(gradients, index, table):
+    """Gradients `[b, m, dim]` added up where their index says, like the table `[n, dim]`."""
+    place = ops.reshape(ops.where(index >= 0, index, 0), (-1,))
+    flat = ops.reshape(gradients, (-1, ops.shape(table)[1]))
+    return ops.segment_sum(flat, place, ops.shape(table)[0])
 
 
 def _best(by_head):
@@ -388,27 +437,10 @@ def _to_heads(slopes, by_head):
     return slopes * is_best / ops.sum(is_best, axis=1, keepdims=True)
 
 
-def _at(x, index):
-    """What stands at indices `[q, n]` of `x`, `[c]` or `[q, c]`; at those below 0, anything."""
-    index = ops.where(index >= 0, index, 0)
-    return ops.take(x, index) if len(x.shape) == 1 else ops.take_along_axis(x, index, axis=1)
-
-
-def _row_weight(sample_weight, reduction, queries):
-    """The weights of the rows and the reduction in one factor, `[num_queries, 1]`."""
-    weight = ones = ops.ones((ops.shape(queries)[0], 1), dtype=queries.dtype)
-    if sample_weight is not None:
-        weight = sample_weight
-        check_shape("sample_weight", weight, (), (queries.shape[0],), (queries.shape[0], 1))
-        weight = ops.reshape(weight, (-1, 1)) * ones
-    if reduction in ("mean", "sum_over_batch_size"):
-        return weight / ops.sum(ones)
-    if reduction == "mean_with_sample_weight":
-        total = ops.sum(weight)
-        # As Keras: 0 where no row has a weight.
-        is_none = ops.equal(total, 0)
-        return ops.where(is_none, 0, weight / ops.where(is_none, 1, total))
-    return weight
+def _width(shared, own):
+    """What a row costs, in scores: its own candidates are gathered or read for it alone."""
+    num_candidates, dim = ops.shape(shared.embeddings)
+    return num_candidates if own is None else num_candidates + ops.shape(own.mask)[1] * dim
 
 
 def rows_of_a_block(block_size, num_queries, num_candidates):

@@ -3,14 +3,14 @@
 import keras
 from keras import ops
 
-# With up to this many labels a row, comparing is faster than scattering.
+# With up to this many a row, comparing is faster than scattering.
 FEW = 4
 
 
-def labels_of(num_candidates, positive_index=None, candidate_ids=None, row_ids=None):
-    """Labels of the candidates, and for each row those of the candidates that are no negatives.
+def codes_of(num_candidates, positive_index=None, candidate_ids=None, row_ids=None):
+    """Codes of the candidates, and for each row those of the candidates that are no negatives.
 
-    Two candidates have one label if they have one id, or are the same where there are no ids.
+    Two candidates have one code if they have one id, or are the same where there are no ids.
 
     Args:
         num_candidates: Their number.
@@ -32,36 +32,42 @@ def labels_of(num_candidates, positive_index=None, candidate_ids=None, row_ids=N
             candidate_ids, row_ids = ops.cast(candidate_ids, dtype), ops.cast(row_ids, dtype)
     ids = ops.sort(candidate_ids)
     # Where the first of the candidates with this id stands among the sorted.
-    labels = ops.cast(ops.searchsorted(ids, candidate_ids), "int32")
-    own_labels = []
+    codes = ops.cast(ops.searchsorted(ids, candidate_ids), "int32")
+    excluded = []
     if positive_index is not None:
-        label = ops.take(labels, ops.where(positive_index >= 0, positive_index, 0))
-        own_labels.append(ops.where(positive_index >= 0, label, -1))
+        code = ops.take(codes, ops.where(positive_index >= 0, positive_index, 0))
+        excluded.append(ops.where(positive_index >= 0, code, -1))
     if row_ids is not None:
         # Flat, since on TensorFlow `searchsorted` takes no matrix of values.
-        label = ops.searchsorted(ids, ops.reshape(row_ids, (-1,)))
-        label = ops.reshape(ops.cast(label, "int32"), ops.shape(row_ids))
+        code = ops.searchsorted(ids, ops.reshape(row_ids, (-1,)))
+        code = ops.reshape(ops.cast(code, "int32"), ops.shape(row_ids))
         last = ops.cast(num_candidates - 1, "int32")
-        found = ops.take(ids, ops.where(label < last, label, last))
+        found = ops.take(ids, ops.where(code < last, code, last))
         is_there = ops.equal(found, row_ids)
-        own_labels.append(ops.where(is_there, label, -1))
-    return labels, ops.concatenate(own_labels, axis=1) if own_labels else None
+        excluded.append(ops.where(is_there, code, -1))
+    return codes, ops.concatenate(excluded, axis=1) if excluded else None
 
 
-def is_among(labels, own_labels):
-    """Whether each of the labels `[c]` is one of the row's `[b, n]`; bool `[b, c]`."""
-    if own_labels.shape[1] is not None and 0 < own_labels.shape[1] <= FEW:
+def is_among(codes, excluded):
+    """Whether each of the codes `[c]` is one of those that a row excludes, `[b, n]`: `[b, c]`."""
+    if excluded.shape[1] is not None and 0 < excluded.shape[1] <= FEW:
         found = False
-        for slot in range(own_labels.shape[1]):
-            found = ops.logical_or(found, ops.equal(labels, own_labels[:, slot : slot + 1]))
+        for slot in range(excluded.shape[1]):
+            found = ops.logical_or(found, ops.equal(codes, excluded[:, slot : slot + 1]))
         return found
-    num_rows, num_labels = ops.shape(own_labels)[0], ops.shape(labels)[0]
-    row = ops.zeros_like(own_labels) + ops.arange(num_rows, dtype="int32")[:, None]
+    num_rows, num_codes = ops.shape(excluded)[0], ops.shape(codes)[0]
+    row = ops.zeros_like(excluded) + ops.arange(num_rows, dtype="int32")[:, None]
     # One column more takes in those of -1.
-    column = ops.where(own_labels >= 0, own_labels, num_labels)
+    column = ops.where(excluded >= 0, excluded, num_codes)
     hits = ops.scatter(
-        ops.stack([row, column], axis=-1), ops.ones_like(own_labels), (num_rows, num_labels + 1)
+        ops.stack([row, column], axis=-1), ops.ones_like(excluded), (num_rows, num_codes + 1)
     )
     # Flat, since in a loop compiled by TensorFlow's XLA a gather along axis 1 mixes up the rows.
-    place = ops.arange(num_rows, dtype="int32")[:, None] * (num_labels + 1) + labels
+    place = ops.arange(num_rows, dtype="int32")[:, None] * (num_codes + 1) + codes
     return ops.take(ops.reshape(hits > 0, (-1,)), place)
+
+
+def is_among_ids(ids, excluded):
+    """Whether each id of a row `[b, m]` is one of those that it excludes, `[b, n]`: `[b, m]`."""
+    same = ops.equal(ops.expand_dims(ids, axis=2), ops.expand_dims(excluded, axis=1))
+    return ops.any(same, axis=2)

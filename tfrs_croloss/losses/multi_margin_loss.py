@@ -183,10 +183,10 @@ class MultiMarginLoss(RetrievalLoss):
         return Channel(self.kernel, positive_scale=0)
 
     def aggregate(self, totals, row):
-        shortfall = ops.relu(1 - row.positive)
+        shortfall, share = ops.relu(1 - row.positive), self.negative_weight / row.num_items
         return Aggregate(
-            value=self.positive_weight * shortfall + self.negative_weight * totals[0] / row.weight,
-            slopes=(self.negative_weight / row.weight,),
+            value=self.positive_weight * shortfall + share * totals[0],
+            slopes=(share,),
             positive_slope=-self.positive_weight * ops.cast(shortfall > 0, shortfall.dtype),
         )
 

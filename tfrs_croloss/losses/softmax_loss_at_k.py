@@ -4,8 +4,16 @@ from keras import ops
 
 from tfrs_croloss._typing import DType
 from tfrs_croloss.losses.arguments import check_number, check_temperature
+from tfrs_croloss.losses.base import RowInput
 from tfrs_croloss.losses.registration import register
 from tfrs_croloss.losses.sampled_softmax_loss import SampledSoftmaxLoss
+
+THRESHOLD = RowInput(
+    "threshold",
+    is_score=True,
+    hint="It is the score at which the query's top K ends: RetrievalModel(thresholds="
+    "Thresholds(...)) keeps one of each user, the loss's own `threshold` is one for all.",
+)
 
 
 @register
@@ -58,7 +66,7 @@ class SoftmaxLossAtK(SampledSoftmaxLoss):
     In a TFRS task see `tfrs_croloss.retrieval.Thresholds`.
     """
 
-    needs_threshold = True
+    row_inputs = (THRESHOLD,)
 
     def __init__(
         self,
@@ -75,7 +83,7 @@ class SoftmaxLossAtK(SampledSoftmaxLoss):
         self.threshold = None if threshold is None else check_number("threshold", threshold)
 
     def aggregate(self, totals, row):
-        above = (row.positive - row.threshold) / self.weight_temperature
+        above = (row.positive - row.inputs["threshold"]) / self.weight_temperature
         return ops.sigmoid(above) * totals[0]
 
     def get_config(self):

@@ -5,6 +5,7 @@ from tfrs_croloss.losses.arguments import check_number
 from tfrs_croloss.losses.channels import Channel
 from tfrs_croloss.losses.registration import register
 from tfrs_croloss.losses.sampled_softmax_loss import SampledSoftmaxLoss
+from tfrs_croloss.losses.softmax_loss_at_k import THRESHOLD
 from tfrs_croloss.losses.surrogates import LogisticPower
 
 
@@ -52,7 +53,7 @@ class TalosLoss(SampledSoftmaxLoss):
     0.2612
     """
 
-    needs_threshold = True
+    row_inputs = (THRESHOLD,)
 
     def __init__(
         self,
@@ -68,10 +69,10 @@ class TalosLoss(SampledSoftmaxLoss):
         self.threshold = None if threshold is None else check_number("threshold", threshold)
 
     def compare(self, row):
-        return Channel(self.kernel, positive_scale=0, shift=-row.threshold)
+        return Channel(self.kernel, positive_scale=0, shift=-row.inputs["threshold"])
 
     def aggregate(self, totals, row):
-        return totals[0] - self.kernel.log(row.positive - row.threshold)
+        return totals[0] - self.kernel.log(row.positive - row.inputs["threshold"])
 
     def get_config(self):
         return {**super().get_config(), "threshold": self.threshold}

@@ -1,7 +1,7 @@
 """Keras metrics of the scores of a batch, without holding all scores."""
 
 from tfrs_croloss.losses.engine import rows_of_a_block
-from tfrs_croloss.losses.membership import is_among, labels_of
+from tfrs_croloss.losses.membership import codes_of, is_among
 from tfrs_croloss.retrieval.requirements import tf, tfrs
 from tfrs_croloss.retrieval.updates import after, updated
 
@@ -40,7 +40,7 @@ class BatchMetrics:
         """
         num_queries, num_candidates = tf.shape(queries)[0], tf.shape(candidates)[0]
         row, column = tf.range(num_queries)[:, tf.newaxis], tf.range(num_candidates)[tf.newaxis]
-        labels, own_labels = labels_of(num_candidates, row, ids, known_ids)
+        codes, excluded = codes_of(num_candidates, row, ids, known_ids)
         size = rows_of_a_block(self.block_size, num_queries, num_candidates)
 
         def update_block(start):
@@ -48,7 +48,7 @@ class BatchMetrics:
                 return None if x is None else x[start : start + size]
 
             is_own = tf.equal(column, rows(row))
-            absent = is_among(labels, rows(own_labels)) & ~is_own
+            absent = is_among(codes, rows(excluded)) & ~is_own
             if mask is not None:
                 absent |= ~(mask if mask.shape.rank == 1 else rows(mask))
             if not in_batch:

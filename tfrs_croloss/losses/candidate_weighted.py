@@ -1,0 +1,58 @@
+"""Weights of candidates through Keras's `fit`, which has no argument for them."""
+
+import keras
+
+from tfrs_croloss._typing import Array
+from tfrs_croloss.losses.base import RetrievalLoss
+from tfrs_croloss.losses.registration import register
+
+
+@register
+class CandidateWeighted(keras.losses.Loss):
+    """A retrieval loss that takes the `sample_weight` of a call for its `candidate_weight`.
+
+    Keras's `fit` brings a loss labels, scores and sample weights, and nothing else. Under this
+    wrapper the sample weights are v_j of the candidates, `[num_queries, num_candidates]`; rows have
+    none then. For Keras 3: the `compile` of tf_keras weighs what a loss returns by itself.
+
+    Args:
+        loss: A `RetrievalLoss`.
+        name: Name of the loss; that of `loss` by default.
+
+    Raises:
+        ValueError: If `loss` is none; in a call, as the loss.
+
+    Example:
+
+    >>> from tfrs_croloss.losses import CandidateWeighted, CROLoss
+    >>> loss = CandidateWeighted(CROLoss())
+    >>> labels, scores, weights = [[1, 0, 0]], [[0.8, 0.5, 0.1]], [[0.0, 2.0, 1.0]]
+    >>> round(float(loss(labels, scores, sample_weight=weights)), 4)
+    0.9444
+    >>> round(float(CROLoss()(labels, scores, candidate_weight=weights)), 4)
+    0.9444
+
+    ```python
+    model.compile(optimizer="adam", loss=CandidateWeighted(CROLoss()))
+    model.fit(features, labels, sample_weight=weights)
+    ```
+    """
+
+    def __init__(self, loss: RetrievalLoss, name: str | None = None) -> None:
+        if isinstance(loss, dict):
+            loss = keras.saving.deserialize_keras_object(loss)
+        if not isinstance(loss, RetrievalLoss):
+            raise ValueError(f"`loss` must be a RetrievalLoss, e.g. CROLoss(). Received: {loss!r}")
+        super().__init__(name=name or loss.name, reduction=loss.reduction, dtype=loss.dtype)
+        self.loss = loss
+
+    def __call__(self, y_true: Array, y_pred: Array, sample_weight: Array | None = None) -> Array:
+        """The loss, of labels, scores and weights `[num_queries, num_candidates]`."""
+        return self.loss(y_true, y_pred, candidate_weight=sample_weight)
+
+    def call(self, y_true, y_pred):
+        """The losses `[num_queries]`, without weights."""
+        return self.loss.call(y_true, y_pred)
+
+    def get_config(self):
+        return {"loss": keras.saving.serialize_keras_object(self.loss), "name": self.name}

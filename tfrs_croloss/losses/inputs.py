@@ -1,0 +1,340 @@
+"""What `embedding_loss` is called with, checked, as the structures that the engine takes."""
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfrs_croloss.losses.base import RetrievalLoss
+from tfrs_croloss.losses.channels import CANDIDATE_WEIGHT
+from tfrs_croloss.losses.checks import (
+    argument,
+    as_ids,
+    as_numbers,
+    as_weight,
+    by_name,
+    check_embeddings,
+    check_numbers,
+    check_shape,
+)
+from tfrs_croloss.losses.membership import codes_of
+from tfrs_croloss.losses.structures import Candidates, Rows
+from tfrs_croloss.losses.tensors import as_tensor, at_least_one, broadcast_unranked, with_slots
+
+REDUCTIONS = ("auto", "sum", "sum_over_batch_size", "mean", "mean_with_sample_weight", "none", None)
+
+
+class Positives(NamedTuple):
+    """The positives of the rows.
+
+    Attributes:
+        embeddings: `[q, max_positives, dim]`.
+        index: The candidates that they are, `[q, max_positives]`, -1 for none; None if they are
+            none of them.
+        ids: Integers `[q, max_positives]`, or None.
+        weight: `[q, max_positives]`, or None.
+        pooling_weight: Likewise.
+    """
+
+    embeddings: Any
+    index: Any
+    ids: Any
+    weight: Any
+    pooling_weight: Any
+
+
+def check_arguments(loss, reduction, positives, positive_index, own):
+    """Raises a `ValueError` on arguments that are something else, or exclude each other."""
+    if not isinstance(loss, RetrievalLoss):
+        raise ValueError(
+            f"`loss` must be a RetrievalLoss, e.g. CROLoss or MultiMarginLoss. Received: {loss!r}"
+        )
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"`reduction` must be one of {REDUCTIONS}. Received: {reduction!r}")
+    if positives is not None and positive_index is not None:
+        raise ValueError("`positives` and `positive_index` exclude each other. Received: both")
+    if own is not None and not isinstance(own, Candidates):
+        raise ValueError(
+            "`own` must be a tfrs_croloss.losses.Candidates, e.g. Candidates(embeddings, index). "
+            f"Received: {own!r:.100}"
+        )
+
+
+def as_embeddings(loss, queries, shared, positives, own):
+    """All embeddings of a call in the dtype of the loss, and the index of the positives.
+
+    Returns:
+        Queries `[q, heads, dim]`, and `shared`, `positives` and `own` with their embeddings.
+    """
+    queries = as_tensor(queries, loss.dtype)
+    if shared.embeddings is None:
+        if own.embeddings is None or positives.embeddings is None:
+            raise ValueError(
+                "`candidates` must be given unless there are `own` ones and `positives`. "
+                "Received: None"
+            )
+        shared = shared._replace(embeddings=ops.zeros((0, ops.shape(queries)[-1])))
+    candidates = as_tensor(shared.embeddings, loss.dtype, rank=2)
+    found, index, vectors = positives.embeddings, positives.index, own.embeddings
+    if found is not None:
+        found = with_slots(as_tensor(found, loss.dtype), 3)
+        if shared.mask is None and candidates.shape[0] in (0, None):
+            # What stands in where there are no candidates is masked.
+            shared = shared._replace(mask=ops.ones(ops.shape(candidates)[:1], dtype="bool"))
+    if vectors is not None:
+        vectors = as_tensor(vectors, loss.dtype, rank=3 if own.index is None else 2)
+    check_embeddings(loss, queries, candidates, positives=found, own=vectors)
+    queries = with_slots(queries, 3)
+    if found is None:
+        found, index = _positives_among(queries, candidates, index)
+    check_shape("positives", found, (queries.shape[0], None, queries.shape[2]))
+    if found.shape[1] is None:
+        raise ValueError(
+            "`positive_index` and `positives` must have a known number of positives of a row. "
+            "Received: a second dimension of None. Set it with tf.ensure_shape"
+        )
+    return (
+        queries,
+        shared._replace(embeddings=candidates),
+        positives._replace(embeddings=found, index=index),
+        own._replace(embeddings=vectors),
+    )
+
+
+def _positives_among(queries, candidates, index):
+    """The candidates that are positives, `[q, max_positives, dim]`, and their index."""
+    num_queries, num_candidates = ops.shape(queries)[0], ops.shape(candidates)[0]
+    if index is None:
+        is_known = isinstance(num_queries, int) and isinstance(num_candidates, int)
+        if is_known and num_candidates < num_queries:
+            raise ValueError(
+                "`candidates` must hold a positive for each query, or `positive_index` say which "
+                f"it is. Received: {num_candidates} candidates, {num_queries} queries"
+            )
+        index = with_slots(ops.arange(num_queries, dtype="int32"), 2)
+        return ops.expand_dims(candidates[:num_queries], axis=1), index
+    index = as_ids("positive_index", index)
+    check_numbers({"positive_index": (index, num_candidates)}, {}, {})
+    index = with_slots(ops.cast(index, "int32"), 2)
+    check_shape("positive_index", index, (queries.shape[0], None))
+    candidates = at_least_one(candidates, 0)
+    return ops.take(candidates, ops.where(index >= 0, index, 0), axis=0), index
+
+
+def as_structures(
+    loss, queries, shared, positives, own, known_positive_ids, weight, inputs, features
+):
+    """What is known of the shared candidates and of the rows, as tensors.
+
+    Returns:
+        `Candidates` `[c, ...]` and `Rows`, both without embeddings and without those weights that
+        are functions, and the features `[n, ...]` of own candidates by index.
+    """
+    candidates = shared.embeddings
+    num_queries, num_candidates = queries.shape[0], candidates.shape[0]
+    check_numbers({}, inputs, {})
+    _check_weights_of_both(shared, own, num_candidates)
+    has_positive = ops.ones(ops.shape(positives.embeddings)[:2], dtype="bool")
+    if positives.index is not None:
+        has_positive = positives.index >= 0
+    of_own = _of_own(loss, queries, own)
+    codes, excluded, excluded_ids = _excluded(
+        queries, shared, positives, known_positive_ids, of_own and of_own.ids
+    )
+    masks, weights = _masks_and_weights(loss, queries, shared)
+    for mask in masks:
+        if mask is not None and positives.index is not None:
+            # A masked positive is none.
+            has_positive = ops.logical_and(has_positive, _at(mask, positives.index))
+    columns = Candidates(
+        ids=None if excluded is None else codes,
+        weight=weights[0],
+        mask=masks[0],
+        features=_as_features("candidate_features", shared.features, num_candidates),
+    )
+    rows = Rows(
+        weight=weight,
+        has_positive=has_positive,
+        positive_weight=_of_positives(loss, "positive_weight", positives.weight, has_positive),
+        pooling_weight=_of_positives(
+            loss, "pooling_weight", positives.pooling_weight, has_positive
+        ),
+        inputs=inputs,
+        excluded=excluded,
+        excluded_ids=excluded_ids,
+        mask=masks[1],
+        weights=weights[1],
+        features=_as_features("row_features", features, num_queries),
+        own=of_own,
+    )
+    if own.index is None:
+        return columns, rows, None
+    return columns, rows, _as_features("own.features", own.features, own.embeddings.shape[0])
+
+
+def _check_weights_of_both(shared, own, num_candidates):
+    """Raises unless the shared candidates and the rows' own have weights of the same names."""
+    if own.embeddings is None:
+        return
+    of_shared, of_own = set(by_name(shared.weight)), set(by_name(own.weight))
+    if CANDIDATE_WEIGHT in of_shared | of_own and own.index is None and own.ids is None:
+        raise ValueError(
+            "`own` must have ids where candidates are weighed: an item that is among the shared "
+            "ones too counts by how often it comes from both. Received: vectors without ids"
+        )
+    if num_candidates != 0 and of_shared != of_own:
+        raise ValueError(
+            "`candidate_weight` and the weight of `own` must be given together. Received: "
+            f"{', '.join(sorted(of_shared)) or 'none'} of the shared candidates, "
+            f"{', '.join(sorted(of_own)) or 'none'} of the own"
+        )
+
+
+def _of_own(loss, queries, own):
+    """The rows' own `Candidates` `[q, m, ...]`, with a mask; None if there are none."""
+    if own.embeddings is None:
+        return None
+    shape = queries.shape[0], None
+    if own.index is None:
+        check_shape("own.embeddings", own.embeddings, (*shape, queries.shape[2]))
+        index, mask = None, ops.ones(ops.shape(own.embeddings)[:2], dtype="bool")
+    else:
+        check_shape("own.embeddings", own.embeddings, (None, queries.shape[2]))
+        index = as_ids("own.index", own.index, rank=2)
+        check_shape("own.index", index, shape)
+        check_numbers({"own.index": (index, ops.shape(own.embeddings)[0])}, {}, {})
+        index = ops.cast(index, "int32")
+        mask = index >= 0
+    ids = own.ids
+    if ids is not None:
+        ids = as_ids("own.ids", ids, rank=2)
+        check_shape("own.ids", ids, tuple(mask.shape))
+    if own.mask is not None:
+        given = broadcast_unranked(as_tensor(own.mask, "bool"), ops.shape(mask))
+        check_shape("own.mask", given, tuple(mask.shape))
+        mask = ops.logical_and(mask, given)
+    weights = {}
+    for name, weight in by_name(own.weight).items():
+        if not callable(weight):
+            label = argument(name, "own.weight")
+            weights[name] = as_weight(label, weight, mask, loss.dtype)
+            check_numbers({}, {}, {label: weights[name]})
+    features = None
+    if own.index is None:
+        features = _as_features("own.features", own.features, queries.shape[0])
+    return Candidates(None, index, ids, weights, mask, features)
+
+
+def _excluded(queries, shared, positives, known_positive_ids, own_ids):
+    """What is no negative of a row: its positives, whatever column they stand in.
+
+    Returns:
+        Codes of the candidates `[c]`; those that a row excludes `[q, n]`, None if there are none;
+        and the ids of these, None unless the rows' own candidates have ids.
+    """
+    candidate_ids, candidates = shared.ids, at_least_one(shared.embeddings, 0)
+    row_ids = []
+    for name, ids in (("positive_ids", positives.ids), ("known_positive_ids", known_positive_ids)):
+        if ids is None:
+            continue
+        if candidate_ids is None and (own_ids is None or shared.embeddings.shape[0] != 0):
+            raise ValueError(f"`candidate_ids` must be given with `{name}`. Received: None")
+        row_ids.append(with_slots(as_ids(name, ids), 2))
+        check_shape(name, row_ids[-1], (queries.shape[0], None))
+    if candidate_ids is not None:
+        candidate_ids = as_ids("candidate_ids", candidate_ids, rank=1)
+        check_shape("candidate_ids", candidate_ids, shared.embeddings.shape[:1])
+        candidate_ids = at_least_one(candidate_ids, 0)
+    of_rows = None
+    if row_ids and candidate_ids is not None:
+        of_rows = ops.concatenate(row_ids, axis=1)
+    codes, excluded = codes_of(ops.shape(candidates)[0], positives.index, candidate_ids, of_rows)
+    if own_ids is None:
+        return codes, excluded, None
+    if positives.index is not None and candidate_ids is not None:
+        ids = ops.take(candidate_ids, ops.where(positives.index >= 0, positives.index, 0))
+        # No id may be equal to that of no positive.
+        nothing = np.iinfo(keras.backend.standardize_dtype(ids.dtype)).min
+        row_ids.append(ops.where(positives.index >= 0, ids, nothing))
+    if not row_ids:
+        raise ValueError(
+            "`positive_ids` or `candidate_ids` must be given with the ids of `own`, which are "
+            "compared with those of the positives. Received: None"
+        )
+    return codes, excluded, ops.concatenate(row_ids, axis=1)
+
+
+def _masks_and_weights(loss, queries, shared):
+    """The masks and the weights of shared candidates, of a column each and of a score each.
+
+    Returns:
+        Masks, `[c]` and `[q, c]`, None where there is none; and dicts of weights by name likewise,
+        without those that are functions.
+    """
+    sizes = ops.shape(queries)[0], ops.shape(shared.embeddings)[0]
+    num_queries, num_candidates = queries.shape[0], shared.embeddings.shape[0]
+    masks, weights = [None, None], [{}, {}]
+
+    def shaped(name, x):
+        x = broadcast_unranked(x, sizes)
+        check_shape(name, x, (num_candidates,), (num_queries, num_candidates))
+        axis = len(x.shape) - 1
+        return axis, at_least_one(x, axis)
+
+    if shared.mask is not None:
+        axis, mask = shaped("score_mask", as_tensor(shared.mask, "bool"))
+        masks[axis] = mask
+    for name, weight in by_name(shared.weight).items():
+        if not callable(weight):
+            label = argument(name)
+            weight = as_numbers(label, weight, loss.dtype)
+            check_numbers({}, {}, {label: weight})
+            axis, weights_of_axis = shaped(label, weight)
+            weights[axis][name] = weights_of_axis
+    return masks, weights
+
+
+def _of_positives(loss, name, weight, has_positive):
+    """Weights of the positives `[q, max_positives]`; None stays."""
+    if weight is None:
+        return None
+    weight = as_numbers(name, weight, loss.dtype)
+    check_numbers({}, {}, {name: weight})
+    weight = with_slots(weight, 2)
+    check_shape(name, weight, tuple(has_positive.shape))
+    return weight
+
+
+def _as_features(name, features, num_rows):
+    """Features as tensors with a row each; None stays."""
+    if features is None:
+        return None
+    features = keras.tree.map_structure(as_tensor, features)
+    for x in keras.tree.flatten(features):
+        check_shape(name, x, (num_rows, *x.shape[1:]))
+    return features
+
+
+def _at(x, index):
+    """What stands at indices `[q, n]` of `x`, `[c]` or `[q, c]`; at those below 0, anything."""
+    index = ops.where(index >= 0, index, 0)
+    return ops.take(x, index) if len(x.shape) == 1 else ops.take_along_axis(x, index, axis=1)
+
+
+def row_weights(sample_weight, reduction, queries):
+    """The weights of the rows and the reduction in one factor, `[q, 1]`."""
+    weight = ones = ops.ones((ops.shape(queries)[0], 1), dtype=queries.dtype)
+    if sample_weight is not None:
+        weight = as_numbers("sample_weight", sample_weight, queries.dtype)
+        check_numbers({}, {}, {"sample_weight": weight})
+        check_shape("sample_weight", weight, (), (queries.shape[0],), (queries.shape[0], 1))
+        weight = ops.reshape(weight, (-1, 1)) * ones
+    if reduction in ("mean", "sum_over_batch_size"):
+        return weight / ops.sum(ones)
+    if reduction == "mean_with_sample_weight":
+        total = ops.sum(weight)
+        # As Keras: 0 where no row has a weight.
+        is_none = ops.equal(total, 0)
+        return ops.where(is_none, 0, weight / ops.where(is_none, 1, total))
+    return weight
