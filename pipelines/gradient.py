@@ -45,7 +45,7 @@ def gradient_by_rank(config, data, model):
     """
     # Without a memory: what it holds are embeddings, which the probe has no scores of.
     task = build_task(config, len(data.items))
-    probe = _Probe(task, model.in_batch)
+    probe = _Probe(task)
     batches, _ = training_batches(
         data,
         min(config.batch, NUM_ROWS),
@@ -113,10 +113,10 @@ class _Probe:
     gradient in the candidates is that in the scores.
     """
 
-    def __init__(self, task, in_batch):
-        self.task, self.in_batch = task, in_batch
+    def __init__(self, task):
+        self.task, self.cross_replica = task, task.cross_replica
 
-    def __call__(self, queries, candidates, candidate_ids, **options):
+    def __call__(self, queries, candidates, candidate_ids, in_batch, **options):
         scores = tf.matmul(queries, candidates, transpose_b=True)
         num_rows = len(scores)
         with tf.GradientTape() as tape, warnings.catch_warnings():
@@ -124,11 +124,15 @@ class _Probe:
             warnings.filterwarnings("ignore", message=".* takes cosines")
             tape.watch(scores)
             loss = self.task(
-                tf.eye(num_rows), tf.transpose(scores), candidate_ids=candidate_ids, **options
+                tf.eye(num_rows),
+                tf.transpose(scores),
+                candidate_ids=candidate_ids,
+                in_batch=in_batch,
+                **options,
             )
         ids = candidate_ids.numpy()
         is_negative = ids[:num_rows, np.newaxis] != ids
-        if not self.in_batch:
+        if not in_batch:
             is_negative[:, :num_rows] = False
         self.found = scores.numpy(), tape.gradient(loss, scores).numpy(), is_negative
         return loss

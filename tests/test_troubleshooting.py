@@ -240,6 +240,21 @@ def save_a_model_with_metrics(tmp_path):
     tf.saved_model.save(model, str(tmp_path / "model"))
 
 
+def save_a_tower_without_config():
+    class Tower(tf_keras.Model):
+        def __init__(self, table):
+            super().__init__()
+            self.table = table
+
+        def call(self, query):
+            return self.table(query["user"])
+
+    model = RetrievalModel(
+        Tower(tf_keras.layers.Embedding(3, 4)), ItemTower(3, 4), 3, Retrieval(), InBatchNegatives()
+    )
+    model.save("model.keras")
+
+
 def read_without_the_column(tmp_path):
     (tmp_path / "ratings.csv").write_text("a,b\n1,2\n")
     read_interactions(tmp_path / "ratings.csv", user="u", item="b")
@@ -309,8 +324,14 @@ PROVOKED = {
     "Hard negatives in half precision": [mine_in_half_precision],
     "keras-tuner refuses the model": [tune_a_model_of_keras_2],
     "A class of one's own is not found": [load_what_is_not_registered],
+    "A task of TFRS's in a RetrievalModel": [lambda: model_of(tfrs.tasks.Retrieval())],
+    "A loss that is no RetrievalLoss": [
+        lambda: Retrieval(
+            tf_keras.losses.CategoricalCrossentropy(from_logits=True), memory_size=100
+        )
+    ],
     "A model that cannot be saved whole": [
-        lambda: model_of(tfrs.tasks.Retrieval(loss=CROLoss())).save("model.keras"),
+        save_a_tower_without_config,
         lambda: model_of(Retrieval()).save("model", save_format="tf"),
     ],
     "A kernel of one's own cannot be saved": [

@@ -9,8 +9,8 @@ import os
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 
 import numpy as np
+import pytest
 import tensorflow as tf
-import tensorflow_recommenders as tfrs
 import tf_keras
 
 from tfrs_croloss import CROLoss, SoftmaxLossAtK
@@ -48,10 +48,8 @@ class Tower(tf_keras.Model):
         return self.embedding(rows["user"] if isinstance(rows, dict) else rows)
 
 
-class WeightTask(tfrs.tasks.Retrieval):
+class WeightTask(Retrieval):
     """Its loss is the weights of a replica's own positives."""
-
-    cross_replica = True
 
     def call(
         self, queries, candidates, candidate_weight=None, candidate_ids=None, training=None, **_
@@ -68,9 +66,27 @@ def model_of(task, negatives, **options):
 
 
 def retrieval_model():
-    # Without in-batch negatives, of which a replica of TFRS's task sees its own alone.
     negatives = [UniformNegatives(NUM_ITEMS, 5), PopularityNegatives(COUNTS, 4)]
-    return model_of(tfrs.tasks.Retrieval(loss=CROLoss(), remove_accidental_hits=True), negatives)
+    return model_of(Retrieval(loss=CROLoss(), remove_accidental_hits=True), negatives)
+
+
+def model_with_foreign_loss(negatives=None, **options):
+    loss = tf_keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum")
+    task = Retrieval(loss=loss, remove_accidental_hits=True)
+    return model_of(task, negatives or UniformNegatives(NUM_ITEMS, 5), **options)
+
+
+def check_foreign_loss_is_refused():
+    """Where it would have to see the positives of other replicas, before anything is trained."""
+    foreign = model_with_foreign_loss().task
+    for make in (
+        lambda: model_with_foreign_loss(InBatchNegatives()),
+        lambda: model_with_foreign_loss(reverse_task=foreign),
+    ):
+        with pytest.raises(ValueError, match="`cross_replica=True` needs a RetrievalLoss: CROLoss"):
+            make()
+    foreign.cross_replica = False
+    model_of(foreign, InBatchNegatives(), reverse_task=foreign)
 
 
 def model_with_thresholds():
@@ -108,13 +124,19 @@ def main():
     tf.config.set_logical_device_configuration(
         cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2
     )
-    makers = retrieval_model, model_with_thresholds, model_with_reverse_task
+    makers = (
+        retrieval_model,
+        model_with_thresholds,
+        model_with_reverse_task,
+        model_with_foreign_loss,
+    )
     on_one = [make() for make in makers]
     tables = [fitted(model) for model in on_one]
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     assert strategy.num_replicas_in_sync == 2
     with strategy.scope():
         on_two = [make() for make in makers]
+        check_foreign_loss_is_refused()
         # Out of a replica they are whole.
         np.testing.assert_allclose(sum(on_two[0].losses), sum(retrieval_model().losses), rtol=1e-6)
     for model, expected in zip(on_two, tables, strict=True):

@@ -219,7 +219,7 @@ def check_errors(strategy):
     batch = next(batches_of(ROWS))
     foreign = tf_keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum")
     cases = {
-        "`cross_replica` needs a RetrievalLoss.*CategoricalCrossentropy": {"loss": foreign},
+        "`cross_replica=True` needs a RetrievalLoss.*CategoricalCrossentropy": {"loss": foreign},
         "`memory_size` must be 0 with `cross_replica=False` on several replicas.*Received: 3": {
             "memory_size": 3,
             "cross_replica": False,

@@ -50,7 +50,7 @@ def model_of(loss, tower="id", **options):
     tf_keras.utils.set_random_seed(0)
     items = ItemTower(NUM_ITEMS, DIM)
     query = UserTower(NUM_USERS, DIM) if tower == "id" else HistoryTower(items)
-    model = RetrievalModel(query, items, NUM_ITEMS, tfrs.tasks.Retrieval(loss=loss), **options)
+    model = RetrievalModel(query, items, NUM_ITEMS, Retrieval(loss=loss), **options)
     model.compile(optimizer=tf_keras.optimizers.Adam(0.03))
     return model
 
@@ -91,10 +91,11 @@ PARTS = {
 }
 USERS, ITEMS = np.array([0, 1, 2]), np.array([10, 11, 12])
 BATCH = {"query": {"user": USERS}, "item": ITEMS}
+FOREIGN = tf_keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum")
 
 
-class WeighingTask(tfrs.tasks.Retrieval):
-    """Takes what TFRS's own task does not, and writes it down."""
+class WeighingTask(Retrieval):
+    """Writes down what it is given."""
 
     def call(
         self,
@@ -107,6 +108,7 @@ class WeighingTask(tfrs.tasks.Retrieval):
         known_positive_ids=None,
         in_batch=True,
         training=None,
+        threshold=None,
     ):
         self.taken = {
             "queries": queries,
@@ -172,16 +174,15 @@ def test_weights_are_one_over_the_expected_counts(name):
     assert int(model.step) == 5
 
 
-@pytest.mark.parametrize("task_class", [tfrs.tasks.Retrieval, Retrieval])
-def test_a_reverse_task_has_items_ask_for_their_users(task_class):
+def test_a_reverse_task_has_items_ask_for_their_users():
     loss = CROLoss(alpha=1.2)
     towers = UserTower(NUM_USERS, DIM), ItemTower(NUM_ITEMS, DIM)
     model = RetrievalModel(
         *towers,
         NUM_ITEMS,
-        task_class(loss=loss),
+        Retrieval(loss=loss),
         PARTS["uniform"],
-        reverse_task=task_class(loss=loss, remove_accidental_hits=True),
+        reverse_task=Retrieval(loss=loss, remove_accidental_hits=True),
         reverse_weight=0.3,
     )
     # User 1 is there twice, and none of her own negatives.
@@ -212,7 +213,10 @@ def test_a_reverse_task_has_items_ask_for_their_users(task_class):
             {"reverse_task": Retrieval(), "reverse_weight": "a"},
             "`reverse_weight` must be a non-negative number. Received: 'a'",
         ),
-        ({"reverse_task": CROLoss()}, r"`reverse_task` must be a task, .* Received: <.*CROLoss"),
+        (
+            {"reverse_task": CROLoss()},
+            "`reverse_task` must be a Retrieval of tfrs_croloss.retrieval. Received: <.*CROLoss",
+        ),
     ],
 )
 def test_a_bad_reverse_task_is_refused(options, message):
@@ -257,9 +261,44 @@ def test_known_positives_go_to_the_task():
     model.compute_loss({**BATCH, "known_positives": known})
     np.testing.assert_array_equal(model.task.taken["known_positive_ids"], known)
     assert model.task.taken["candidate_weight"] is None
-    model = model_of(CROLoss(), negatives=PARTS["uniform"])
-    with pytest.raises(ValueError, match="`task` must take `known_positive_ids` for a batch with"):
+    model = model_of(FOREIGN, negatives=PARTS["uniform"])
+    with pytest.raises(ValueError, match="`known_positive_ids` needs a RetrievalLoss: CROLoss"):
         model.compute_loss({**BATCH, "known_positives": known})
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_foreign_loss_sees_the_same_negatives(name):
+    """The softmax cross-entropy of Keras, by a loop over what may stand in a row."""
+    parts = PARTS[name]
+    model = model_of(FOREIGN, negatives=parts)
+    candidates = np.concatenate([ITEMS, *(part(0) for part in parts)])
+    table = model.candidate_embeddings().astype("float64")
+    scores = model.query_embeddings({"user": USERS}) @ table[candidates].T
+    in_batch = any(isinstance(part, InBatchNegatives) for part in parts)
+    expected = 0.0
+    for i, row in enumerate(scores):
+        kept = [s for j, s in enumerate(row) if in_batch or j == i or j >= len(ITEMS)]
+        expected += np.log(sum(np.exp(kept))) - row[i]
+    np.testing.assert_allclose(model.compute_loss(BATCH), expected, rtol=1e-5)
+    np.testing.assert_allclose(tf.function(model.compute_loss)(BATCH), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("task", "received"),
+    [
+        (None, "None"),
+        (CROLoss(), "<.*CROLoss"),
+        (tfrs.tasks.Retrieval(), "<tensorflow_recommenders.tasks.retrieval.Retrieval"),
+        (Retrieval, "<class 'tfrs_croloss.retrieval.task.Retrieval'>"),
+    ],
+)
+def test_another_task_is_refused(task, received):
+    towers = UserTower(NUM_USERS, DIM), ItemTower(NUM_ITEMS, DIM)
+    message = (
+        rf"`task` must be a Retrieval of .* Received: {received}.* Retrieval\(loss=...\) takes"
+    )
+    with pytest.raises(ValueError, match=f"{message}.* into a tfrs.Model of your own"):
+        RetrievalModel(*towers, NUM_ITEMS, task, PARTS["uniform"])
 
 
 @pytest.mark.parametrize(
@@ -276,8 +315,8 @@ def test_known_positives_go_to_the_task():
             "`item_counts` of InBatchNegatives must be given",
         ),
         (
-            lambda: model_of(CROLoss(), negatives=PARTS["uniform"], weigh=True),
-            "`task` must take `candidate_weight` for `weigh=True`.* Received: Retrieval of tensor",
+            lambda: model_of(FOREIGN, negatives=PARTS["uniform"], weigh=True),
+            "`weigh` needs a RetrievalLoss: CROLoss.* Received: loss=<.*CategoricalCrossentropy",
         ),
         *(
             (
@@ -332,8 +371,9 @@ def test_two_replicas_step_as_one():
         None,
         CROLoss(temperature=0.2, lambda_kernel="sigmoid"),
         MultiMarginLoss((0.0, 0.4), (1.0, 1.0), negative_weight=5.0),
+        tf_keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum"),
     ],
-    ids=["softmax", "cro", "mml"],
+    ids=["softmax", "cro", "mml", "foreign"],
 )
 def test_it_learns_the_camps(data, tower, loss):
     model = model_of(loss, tower, negatives=UniformNegatives(NUM_ITEMS, 32))
@@ -371,7 +411,7 @@ def test_towers_of_the_users_own_with_features():
         query,
         GenreTower(),
         NUM_ITEMS,
-        tfrs.tasks.Retrieval(loss=CROLoss()),
+        Retrieval(loss=CROLoss()),
         InBatchNegatives(),
         item_features=features,
     )

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_recommenders as tfrs
 import tf_keras
 
 from tfrs_croloss import CROLoss, SoftmaxLossAtK, retrieval
@@ -72,7 +71,10 @@ MODELS = {
     "AllItems": with_thresholds,
     "FusedAdam": model_of,
     "InBatchNegatives": lambda: model_of(negatives=InBatchNegatives(COUNTS)),
-    "UniformNegatives": lambda: model_of(negatives=UniformNegatives(NUM_ITEMS, 3, seed=4)),
+    "UniformNegatives": lambda: model_of(
+        Retrieval(loss=tf_keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum")),
+        UniformNegatives(NUM_ITEMS, 3, seed=4),
+    ),
     "PopularityNegatives": lambda: model_of(negatives=PopularityNegatives(COUNTS, 5, beta=0.5)),
     "MixedNegatives": lambda: model_of(
         negatives=MixedNegatives([UniformNegatives(NUM_ITEMS, 3), PopularityNegatives(COUNTS, 2)])
@@ -141,6 +143,27 @@ def test_a_history_tower_shares_its_table_again(is_file, tmp_path):
     apart = model_of(query=HistoryTower(ItemTower(NUM_ITEMS, DIM)))
     again = RetrievalModel.from_config(apart.get_config())
     assert again.query_tower.embedding is not again.candidate_tower.embedding
+
+
+def test_a_table_that_would_be_two_is_not_saved(tmp_path):
+    items = ItemTower(NUM_ITEMS, DIM)
+
+    class Features(tf_keras.Model):
+        def __init__(self, table):
+            super().__init__()
+            self.table = table
+
+        def call(self, items):
+            return 2 * self.table(items)
+
+        def get_config(self):
+            return {"table": None}
+
+    for candidates in (Features(items.embedding), items.embedding):
+        model = model_of(query=HistoryTower(items), items=candidates)
+        fitted(model)
+        with pytest.raises(ValueError, match="`query_tower` cannot be saved: its table is a part"):
+            model.save(tmp_path / "model.keras")
 
 
 def test_a_frozen_tower_stays_frozen(tmp_path):
@@ -216,6 +239,12 @@ class TowerWithoutConfig(tf_keras.Model):
         return self.layer(query["user"])
 
 
+class OwnTask(Retrieval):
+    def __init__(self, extra):
+        super().__init__()
+        self.extra = extra
+
+
 class OwnModel(RetrievalModel):
     def __init__(self, extra):
         super().__init__(
@@ -232,8 +261,8 @@ class OwnModel(RetrievalModel):
             "`query_tower` cannot be saved: no TowerWithoutConfig can be made of .* 'layer'",
         ),
         (
-            lambda: model_of(tfrs.tasks.Retrieval(loss=CROLoss())),
-            "`task` cannot be saved: .* tfrs_croloss.retrieval.Retrieval can",
+            lambda: model_of(OwnTask(3)),
+            "`task` cannot be saved: no OwnTask can be made of its config, .* 'extra'",
         ),
         (
             lambda: model_of(Retrieval(temperature=tf.Variable(0.5))),

@@ -622,7 +622,7 @@ def check_round_trip(loss):
             float(x(QUERIES, CANDIDATES, candidate_ids=IDS, training=True)) for x in (task, again)
         ]
         assert values[0] == values[1] > 0
-    for name in ("_batch_metrics", "_loss_metrics"):
+    for name in ("batch_metrics", "loss_metrics"):
         (one,), (other,) = getattr(task, name), getattr(again, name)
         assert float(one.result()) == float(other.result()) > 0
 
@@ -650,9 +650,44 @@ def test_round_trip_of_other_losses(loss):
         np.testing.assert_allclose(again(QUERIES, CANDIDATES), theirs, rtol=1e-5)
 
 
-# Errors.
+# Losses that are no `RetrievalLoss`.
 
 FOREIGN = tf_keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum")
+
+
+@pytest.mark.parametrize("in_a_graph", [False, True])
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("mask", [None, "matrix", "one for all rows"])
+def test_a_foreign_loss_without_in_batch_negatives(mask, heads, in_a_graph):
+    """By a loop over what stands in a row: its positive and the extra candidates."""
+    mask = {"matrix": MASK, "one for all rows": np.arange(ALL) != B + 1}.get(mask)
+    queries = QUERIES if heads == 1 else HEADS
+    scores = np.einsum("qhd,cd->qhc", queries.reshape(B, heads, DIM), CANDIDATES).max(axis=1)
+    kept = np.broadcast_to(True if mask is None else mask, [B, ALL])
+    expected = 0.0
+    for i, row in enumerate(scores.astype("float64") / 0.7):
+        others = [row[j] for j in range(B, ALL) if kept[i, j]]
+        assert kept[i, i]
+        assert others
+        expected += np.log(sum(np.exp([row[i], *others]))) - row[i]
+    metric = tf_keras.metrics.CategoricalCrossentropy(from_logits=True)
+    task = Retrieval(loss=FOREIGN, temperature=0.7, batch_metrics=metric)
+    call = tf.function(task) if in_a_graph else task
+    actual = call(queries, CANDIDATES, in_batch=False, score_mask=mask)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+    np.testing.assert_allclose(metric.result(), expected / B, rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [None, Triplet(), FOREIGN], ids=["default", "own", "foreign"])
+def test_its_arguments_can_be_read(loss):
+    new = {"temperature": 0.7, "num_hard_negatives": 4, "remove_accidental_hits": True}
+    task = Retrieval(loss=loss, **new)
+    assert {name: getattr(task, name) for name in new} == new
+    assert task.loss is loss or (loss is None and isinstance(task.loss, CROLoss))
+    assert (task.memory_size, task.cross_replica) == (0, True)
+
+
+# Errors.
 
 
 @pytest.mark.parametrize(
@@ -730,6 +765,16 @@ WRONG_CALLS = {
         {"candidate_embeddings": CANDIDATES[:B], "in_batch": False},
         "`candidate_embeddings` must hold the positive of each query, and more with `in_batch=Fa",
     ),
+    "foreign loss and no negatives": (
+        {"loss": FOREIGN},
+        {"candidate_embeddings": CANDIDATES[:B], "in_batch": False},
+        "`candidate_embeddings` must hold the positive of each query, and more with `in_batch=Fa",
+    ),
+    "foreign loss and no positives": (
+        {"loss": FOREIGN},
+        {"candidate_embeddings": CANDIDATES[: B - 1]},
+        "`candidate_embeddings` must hold the positive .* Received: 7 candidates for 8 queries",
+    ),
     "no positives": (
         {},
         {"candidate_embeddings": CANDIDATES[: B - 1]},
@@ -744,7 +789,6 @@ WRONG_CALLS = {
         for name, value in {
             "candidate_weight": CANDIDATE_WEIGHT,
             "known_positive_ids": KNOWN,
-            "in_batch": False,
             "threshold": np.zeros(B, "float32"),
         }.items()
     },

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_recommenders as tfrs
 import tf_keras
 
 from tests.losses import naive
@@ -149,8 +148,8 @@ def test_a_checkpoint_holds_them(tmp_path):
             "`thresholds` must be of a k of at most the model's 20 items. Received: k=21",
         ),
         (
-            lambda: model_of(None, task=tfrs.tasks.Retrieval(loss=SoftmaxLossAtK())),
-            "`task` must take `threshold` for `thresholds`",
+            lambda: model_of(tf_keras.losses.CategoricalCrossentropy(from_logits=True)),
+            "`thresholds` needs a RetrievalLoss: CROLoss.* Received: loss=<.*CategoricalCrossentro",
         ),
         (
             lambda: model_of(SoftmaxLossAtK()).refresh_thresholds({"user": np.arange(3)}),

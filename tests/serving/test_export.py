@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
-import tensorflow_recommenders as tfrs
 import tf_keras
 
 from tfrs_croloss import CROLoss
@@ -19,6 +18,7 @@ from tfrs_croloss.retrieval import (
     HistoryTower,
     InBatchNegatives,
     ItemTower,
+    Retrieval,
     RetrievalModel,
     UserTower,
 )
@@ -91,7 +91,7 @@ def data(request):
 def model_of(data, tower):
     items = ItemTower(len(data.items), DIM)
     query = UserTower(len(data.users), DIM) if tower == "id" else HistoryTower(items)
-    task = tfrs.tasks.Retrieval(loss=CROLoss())
+    task = Retrieval(loss=CROLoss())
     return RetrievalModel(query, items, len(data.items), task, InBatchNegatives())
 
 
@@ -179,7 +179,7 @@ def test_query_features_of_the_users_own(tmp_path, in_a_dict):
         CountryTower(),
         ItemTower(4, DIM),
         4,
-        tfrs.tasks.Retrieval(loss=CROLoss()),
+        Retrieval(loss=CROLoss()),
         InBatchNegatives(),
     )
     export_model(model, data, tmp_path / "model", k=3, query=query)
@@ -558,7 +558,7 @@ def test_features_of_the_users_own_that_give_nan(tmp_path):
     data = encode(Split(frame, frame[:0], frame[:0]))
     tower = tf_keras.Sequential([tf_keras.layers.Dense(DIM)])
     items = ItemTower(3, DIM)
-    model = RetrievalModel(tower, items, 3, tfrs.tasks.Retrieval(), InBatchNegatives())
+    model = RetrievalModel(tower, items, 3, Retrieval(), InBatchNegatives())
     ages = np.array([[30.0], [np.nan], [50.0]], np.float32)
     with pytest.raises(ValueError, match=r"query_embeddings\(query\)` .* in 1 of 3 rows: 1\."):
         export_model(model, data, tmp_path / "model", query=ages)
@@ -602,7 +602,7 @@ def test_query_of_another_shape_is_refused(tmp_path):
 
     items = ItemTower(3, DIM)
     for tower, shape in ((Pooled(), (1, DIM)), (Narrow(), (3, DIM - 1))):
-        model = RetrievalModel(tower, items, 3, tfrs.tasks.Retrieval(), InBatchNegatives())
+        model = RetrievalModel(tower, items, 3, Retrieval(), InBatchNegatives())
         with pytest.raises(ValueError, match=rf"query_embeddings.*Received: shape \({shape[0]}, "):
             export_model(model, data, tmp_path / "model")
     assert not (tmp_path / "model").exists()

@@ -1,6 +1,5 @@
-"""The two-tower model: towers, negatives and a TFRS task."""
+"""The two-tower model: towers, negatives and a task."""
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +9,10 @@ import numpy as np
 from tfrs_croloss._typing import Array, Features, Model, StrPath
 from tfrs_croloss.losses.arguments import check_non_negative
 from tfrs_croloss.losses.registration import register
+from tfrs_croloss.retrieval.foreign import check_not_foreign
 from tfrs_croloss.retrieval.negatives import InBatchNegatives, Negatives, candidate_weight, parts_of
 from tfrs_croloss.retrieval.precision import at_least_float32
+from tfrs_croloss.retrieval.replicas import summed
 from tfrs_croloss.retrieval.requirements import tf, tf_keras, tfrs
 from tfrs_croloss.retrieval.saving import (
     build,
@@ -21,6 +22,7 @@ from tfrs_croloss.retrieval.saving import (
     features_config,
     features_from,
 )
+from tfrs_croloss.retrieval.task import Retrieval
 from tfrs_croloss.retrieval.thresholds import Thresholds
 from tfrs_croloss.retrieval.towers import HistoryTower
 
@@ -30,29 +32,30 @@ EMBEDDING_ROWS = 8192
 
 @register
 class RetrievalModel(tfrs.Model):
-    """Two towers trained by a `tfrs.tasks.Retrieval`, with negatives from the batch or beyond it.
+    """Two towers trained by a `Retrieval`, with negatives from the batch or beyond it.
 
     Args:
         query_tower: Keras model from the batch's `query` features to `[num_queries, dim]`.
         candidate_tower: Keras model from items to `[num_candidates, dim]`; it gets positions, or
             the rows of `item_features` at these positions.
         num_items: Size of the catalogue.
-        task: A `tfrs.tasks.Retrieval`, with whichever loss.
+        task: A `Retrieval` of this package, with whichever loss. TFRS's own task goes into a
+            `tfrs.Model` of your own.
         negatives: A part such as `UniformNegatives`, or a list of them. The positives of other
             rows are negatives where `InBatchNegatives` is among them.
         weigh: Whether each candidate j counts for 1 / E_j items, where E_j is how often it is to
             be expected among a row's negatives. Sums over negatives then stand for sums over the
-            catalogue, whatever the negatives were drawn by. Wants a task that takes a
-            `candidate_weight` and masks accidental hits.
+            catalogue, whatever the negatives were drawn by. Needs a task with a `RetrievalLoss`,
+            with `remove_accidental_hits` and without a memory.
         item_features: For a candidate tower on features: a tensor, or a dict of tensors, whose
             rows are the items of the catalogue.
-        reverse_task: A task of its own that has the items ask for their users, as CLIP (Radford et
-            al., arXiv 2103.00020, figure 3) trains both ways: each positive is a query and its
-            candidates are the batch's queries, which come with the positions of `user`.
+        reverse_task: A `Retrieval` of its own that has the items ask for their users, as CLIP
+            (Radford et al., arXiv 2103.00020, figure 3) trains both ways: each positive is a query
+            and its candidates are the batch's queries, which come with the positions of `user`.
         reverse_weight: Weight of its loss beside that of `task`, 1.
-        thresholds: A `Thresholds`, for a loss that needs them. The batch's `query` must then have
-            the positions of `user`, and `refresh_thresholds` must be called before training and
-            every few epochs.
+        thresholds: A `Thresholds`, for a `RetrievalLoss` that needs them. The batch's `query` must
+            then have the positions of `user`, and `refresh_thresholds` must be called before
+            training and every few epochs.
         query_dropout: Rate of dropout on the query embeddings in training, as the author of the
             multi-margin loss has it; drawn by the step, so that a resumed run draws the same.
 
@@ -60,14 +63,15 @@ class RetrievalModel(tfrs.Model):
     `losses` are its share of them.
 
     Raises:
-        ValueError: If there are no negatives at all, or they are of another catalogue; if they
-            are to be weighed and the task can't, or a part does not know its probabilities; if
-            the task takes no thresholds, or those are of more items than there are; if a task is
-            none; if the reverse task has a memory, or its weight is negative; or if the dropout is
-            no share.
+        ValueError: If a task is no `Retrieval`; if there are no negatives at all, or they are of
+            another catalogue; if they are to be weighed and the task can't, or a part does not know
+            its probabilities; if the task's loss takes no thresholds, or those are of more items
+            than there are; if a loss that is no `RetrievalLoss` is to see the positives of other
+            replicas; if the reverse task has a memory, or its weight is negative; or if the dropout
+            is no share.
 
     Example:
-    >>> import tensorflow as tf, tensorflow_recommenders as tfrs
+    >>> import tensorflow as tf
     >>> from tfrs_croloss import CROLoss
     >>> from tfrs_croloss.retrieval import *
     >>> items = ItemTower(num_items=50, dim=8)
@@ -75,7 +79,7 @@ class RetrievalModel(tfrs.Model):
     ...     UserTower(num_users=10, dim=8),
     ...     items,
     ...     num_items=50,
-    ...     task=tfrs.tasks.Retrieval(loss=CROLoss(temperature=0.1)),
+    ...     task=Retrieval(loss=CROLoss(temperature=0.1)),
     ...     negatives=UniformNegatives(num_items=50, num_negatives=20),
     ... )
     >>> model.compile(optimizer="adam")
@@ -90,13 +94,13 @@ class RetrievalModel(tfrs.Model):
         query_tower: Model,
         candidate_tower: Model,
         num_items: int,
-        task: Any,
+        task: Retrieval,
         negatives: Negatives | Sequence[Negatives],
         weigh: bool = False,
         item_features: Array | Features | None = None,
         thresholds: Thresholds | None = None,
         query_dropout: float = 0.0,
-        reverse_task: Any = None,
+        reverse_task: Retrieval | None = None,
         reverse_weight: float = 1.0,
     ) -> None:
         super().__init__()
@@ -111,48 +115,27 @@ class RetrievalModel(tfrs.Model):
                     f"`negatives` must be of the model's {num_items} items. Received: "
                     f"{type(part).__name__} of {part.num_items}"
                 )
-        for name, one in (("task", task), ("reverse_task", reverse_task)):
-            # As TFRS's tasks are. A loss has a `call`, too.
-            if not isinstance(one, tf_keras.layers.Layer) and (one is not None or name == "task"):
+        in_batch = any(isinstance(part, InBatchNegatives) for part in parts)
+        _check_task("task", task, in_batch)
+        if weigh:
+            _check_weighed(task, parts)
+        if thresholds is not None:
+            _check_thresholds(task, thresholds, num_items)
+        if reverse_task is not None:
+            _check_task("reverse_task", reverse_task, in_batch=True)
+            if reverse_task.memory_size:
                 raise ValueError(
-                    f"`{name}` must be a task, as Retrieval(loss=CROLoss()) of "
-                    f"tfrs_croloss.retrieval is one. Received: {one!r}"
+                    "`reverse_task` must have no memory, which knows no users. Received: "
+                    f"memory_size={reverse_task.memory_size}"
                 )
         self.query_tower = query_tower
         self.candidate_tower = candidate_tower
         self.num_items = num_items
         self.task = task
         self.negatives = parts
-        self.in_batch = any(isinstance(part, InBatchNegatives) for part in parts)
+        self.in_batch = in_batch
         self.weigh = weigh
         self.item_features = item_features
-        # What it takes beyond the arguments of TFRS's own task.
-        self._task_takes = frozenset(inspect.signature(task.call).parameters)
-        if weigh:
-            self._check_task_takes("candidate_weight", "`weigh=True`")
-            if not getattr(task, "_remove_accidental_hits", True):
-                raise ValueError(
-                    "`task` must have `remove_accidental_hits=True` for `weigh=True`: drawn again, "
-                    "a row's positive would be a negative of its own. Received: False"
-                )
-            if getattr(task, "memory_size", 0):
-                raise ValueError(
-                    "`weigh` must be False with a task that has a memory: how often it draws an "
-                    f"item is not known. Received: memory_size={task.memory_size}"
-                )
-            candidate_weight(parts, tf.constant([0]), 1)  # A part without probabilities says so.
-        if thresholds is not None:
-            self._check_task_takes("threshold", "`thresholds`")
-            if thresholds.k > num_items:
-                raise ValueError(
-                    f"`thresholds` must be of a k of at most the model's {num_items} items. "
-                    f"Received: k={thresholds.k}"
-                )
-        if getattr(reverse_task, "memory_size", 0):
-            raise ValueError(
-                "`reverse_task` must have no memory, which knows no users. Received: memory_size="
-                f"{reverse_task.memory_size}"
-            )
         self.thresholds = thresholds
         self.query_dropout = query_dropout
         self.reverse_task = reverse_task
@@ -189,8 +172,8 @@ class RetrievalModel(tfrs.Model):
             The loss, a scalar under a reduction.
 
         Raises:
-            ValueError: If there are known positives and the task can't take them, or a reverse
-                task and no positions of users.
+            ValueError: If there are known positives and the task's loss can't take them, or a
+                reverse task and no positions of users.
         """
         positives = tf.cast(inputs["item"], tf.int32)
         num_queries = tf.shape(positives)[0]
@@ -199,23 +182,11 @@ class RetrievalModel(tfrs.Model):
             # A graph that finds the data at an end would count a step all the same.
             with tf.control_dependencies([positives]):
                 self.step.assign_add(1)
-        options = {}
-        if not self.in_batch:
-            if "in_batch" in self._task_takes:
-                options["in_batch"] = False
-            else:
-                options["score_mask"] = _own_positive_and_extras(num_queries, tf.shape(items)[0])
+        weight = None
         if self.weigh:
-            is_shared = self.in_batch and getattr(self.task, "cross_replica", False)
-            num_positives = _over_replicas(num_queries) if is_shared else num_queries
-            options["candidate_weight"] = candidate_weight(self.negatives, items, num_positives)
-        if inputs.get("known_positives") is not None:
-            self._check_task_takes("known_positive_ids", "a batch with `known_positives`")
-            options["known_positive_ids"] = inputs["known_positives"]
-        if self.thresholds is not None:
-            options["threshold"] = self.thresholds(inputs["query"])
-        if "training" in self._task_takes:
-            options["training"] = training
+            is_shared = self.in_batch and self.task.cross_replica
+            num_positives = tf.cast(summed(num_queries), tf.int32) if is_shared else num_queries
+            weight = candidate_weight(self.negatives, items, num_positives)
         queries = self.query_tower(inputs["query"], training=training)
         self.built = True  # For Keras, which looks for it when it saves.
         if training and self.query_dropout:
@@ -227,10 +198,19 @@ class RetrievalModel(tfrs.Model):
             sample_weight=inputs.get("sample_weight"),
             candidate_ids=items,
             compute_metrics=not training,
-            **options,
+            candidate_weight=weight,
+            known_positive_ids=inputs.get("known_positives"),
+            in_batch=self.in_batch,
+            training=training,
+            threshold=None if self.thresholds is None else self.thresholds(inputs["query"]),
         )
-        if self.reverse_task is None:
-            return loss
+        if self.reverse_task is not None:
+            reverse = self._reverse_loss(inputs, candidates[:num_queries], queries, training)
+            loss += self.reverse_weight * reverse
+        return loss
+
+    def _reverse_loss(self, inputs, items, queries, training):
+        """The loss of the items that ask for their users."""
         query = inputs["query"]
         if not isinstance(query, dict) or "user" not in query:
             received = sorted(query) if isinstance(query, dict) else type(query).__name__
@@ -238,8 +218,8 @@ class RetrievalModel(tfrs.Model):
                 "`query` must be a dict with the positions of `user` for a `reverse_task`. "
                 f"Received: {received}"
             )
-        return loss + self.reverse_weight * self.reverse_task(
-            candidates[:num_queries],
+        return self.reverse_task(
+            items,
             queries,
             sample_weight=inputs.get("sample_weight"),
             candidate_ids=query["user"],
@@ -255,14 +235,6 @@ class RetrievalModel(tfrs.Model):
             seed=tf.stack([tf.cast(replica, tf.int64), self.step]),
             rng_alg="philox",  # By default it depends on the device.
         )
-
-    def _check_task_takes(self, argument, wanted_by):
-        if argument not in self._task_takes:
-            raise ValueError(
-                f"`task` must take `{argument}` for {wanted_by}, as "
-                f"tfrs_croloss.retrieval.Retrieval does. Received: {type(self.task).__name__} of "
-                f"{type(self.task).__module__}"
-            )
 
     def embed_items(self, items, training=False):
         """Positions `[n]` to embeddings `[n, dim]`."""
@@ -374,8 +346,22 @@ class RetrievalModel(tfrs.Model):
         return config
 
     def _shares_items(self):
-        table = getattr(self.candidate_tower, "embedding", None)
-        return isinstance(self.query_tower, HistoryTower) and self.query_tower.embedding is table
+        """Whether the query tower is made of the candidate tower."""
+        query_tower, candidate_tower = self.query_tower, self.candidate_tower
+        if not isinstance(query_tower, HistoryTower):
+            return False
+        if query_tower.item_tower is candidate_tower:
+            return True
+        if any(
+            part is query_tower.embedding for part in (candidate_tower, *candidate_tower.submodules)
+        ):
+            raise ValueError(
+                "`query_tower` cannot be saved: its table is a part of the candidate tower, but it "
+                "was made of another tower, and the loaded model would have two tables. Make it of "
+                "the candidate tower: HistoryTower(candidate_tower). Received: a HistoryTower of "
+                f"{query_tower.item_tower!r}"
+            )
+        return False
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
@@ -433,18 +419,39 @@ def _in_blocks(embed, num_rows):
     return np.concatenate([at_least_float32(embed(rows)).numpy() for rows in blocks])
 
 
-def _own_positive_and_extras(num_queries, num_candidates):
-    """Masks the positives of the other rows: `[num_queries, num_candidates]`, True to keep."""
-    column = tf.range(num_candidates)[tf.newaxis, :]
-    row = tf.range(num_queries)[:, tf.newaxis]
-    return tf.equal(column, row) | (column >= num_queries)
+def _check_task(name, task, in_batch):
+    """Raises a ValueError unless the model can train by the task, in the present strategy."""
+    if not isinstance(task, Retrieval):
+        raise ValueError(
+            f"`{name}` must be a Retrieval of tfrs_croloss.retrieval. Received: {task!r}. "
+            "Retrieval(loss=...) takes every loss that TFRS's task takes; TFRS's task itself goes "
+            "into a tfrs.Model of your own"
+        )
+    if in_batch and task.cross_replica and tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        check_not_foreign("cross_replica=True", task.loss)
 
 
-def _over_replicas(count):
-    """The sum of a count over the replicas of a step."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return count
-    # Not every device adds int32 up.
-    total = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(count, tf.float32))
-    return tf.cast(total, tf.int32)
+def _check_weighed(task, parts):
+    """Raises a ValueError unless candidates can be weighed by their expected counts."""
+    check_not_foreign("weigh", task.loss)
+    if not task.remove_accidental_hits:
+        raise ValueError(
+            "`task` must have `remove_accidental_hits=True` for `weigh=True`: drawn again, "
+            "a row's positive would be a negative of its own. Received: False"
+        )
+    if task.memory_size:
+        raise ValueError(
+            "`weigh` must be False with a task that has a memory: how often it draws an "
+            f"item is not known. Received: memory_size={task.memory_size}"
+        )
+    candidate_weight(parts, tf.constant([0]), 1)  # A part without probabilities says so.
+
+
+def _check_thresholds(task, thresholds, num_items):
+    """Raises a ValueError unless there can be such thresholds, and the loss can take them."""
+    check_not_foreign("thresholds", task.loss)
+    if thresholds.k > num_items:
+        raise ValueError(
+            f"`thresholds` must be of a k of at most the model's {num_items} items. "
+            f"Received: k={thresholds.k}"
+        )

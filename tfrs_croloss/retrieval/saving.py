@@ -1,12 +1,16 @@
 """What `model.save` writes of the parts of a model, or why it can't."""
 
 import inspect
+from typing import Any
 
 from tfrs_croloss.losses.registration import serialize
 from tfrs_croloss.retrieval.negatives import Negatives
-from tfrs_croloss.retrieval.requirements import tf, tf_keras, tfrs
+from tfrs_croloss.retrieval.requirements import tf, tf_keras
+from tfrs_croloss.retrieval.task import Retrieval
 
-KERAS = {tf_keras.Model.from_config.__func__, tf_keras.layers.Layer.from_config.__func__}
+# They hand the config to the constructor as it is.
+CLASSES: tuple[Any, ...] = (tf_keras.Model, tf_keras.layers.Layer, Retrieval)
+HANDING_ON = {cls.from_config.__func__ for cls in CLASSES}
 FIX = (
     "Give the class a `get_config` with the arguments of its constructor; or write the weights "
     "alone, `model.save_weights(path)`, and load them into a model made anew; or, to serve it, "
@@ -31,12 +35,8 @@ def config_of(name, part):
     except (NotImplementedError, TypeError, ValueError) as error:
         # Keras goes on with an example of a class.
         reason = " ".join(str(error).split()).partition(" Please implement ")[0]
-        own = " tfrs_croloss.retrieval.Retrieval can."
-        raise ValueError(
-            f"`{name}` cannot be saved: {reason.rstrip('.')}."
-            f"{own if type(part) is tfrs.tasks.Retrieval else ''} {FIX}"
-        ) from error
-    if getattr(type(part).from_config, "__func__", None) in KERAS:
+        raise ValueError(f"`{name}` cannot be saved: {reason.rstrip('.')}. {FIX}") from error
+    if getattr(type(part).from_config, "__func__", None) in HANDING_ON:
         check_constructor(name, type(part), config["config"])
     return config
 
@@ -81,7 +81,7 @@ def features_from(config):
 
 def call_spec(tower):
     """What a tower was called with first, as plain values; None where that is not known."""
-    spec = tower.save_spec() if hasattr(tower, "save_spec") else None
+    spec = tower.save_spec() if isinstance(tower, tf_keras.Model) else None
     if spec is None:
         return None
     (inputs, *_), _ = spec

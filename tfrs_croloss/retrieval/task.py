@@ -20,6 +20,7 @@ from tfrs_croloss.retrieval.arguments import (
     is_string,
 )
 from tfrs_croloss.retrieval.batch_metrics import BatchMetrics
+from tfrs_croloss.retrieval.foreign import check_not_foreign, without_positives_of_others
 from tfrs_croloss.retrieval.known_positives import into_mask
 from tfrs_croloss.retrieval.memory import Memory
 from tfrs_croloss.retrieval.pool import Pool
@@ -61,7 +62,8 @@ class Retrieval(tfrs.tasks.Retrieval):
 
     Args:
         loss: A `RetrievalLoss`; None is the softmax cross-entropy, TFRS's default. Any other loss
-            is called on the whole matrix, by TFRS's own task, with TFRS's options alone.
+            is called on the whole matrix, by TFRS's own task, with TFRS's options and `in_batch`
+            alone.
         metrics: As in TFRS: factorized metrics of the whole catalogue, one or a list. As the
             attribute `factorized_metrics` they can be set later, likewise the two below.
         batch_metrics: As in TFRS: Keras metrics of labels and scores, of this replica's batch
@@ -135,8 +137,30 @@ class Retrieval(tfrs.tasks.Retrieval):
         self.cross_replica = cross_replica
         self.memory_size = memory_size
         self.memory = Memory(memory_size) if memory_size else None
-        if self.memory is not None and not isinstance(self._loss, RetrievalLoss):
-            raise ValueError(_needs_our_loss("memory_size", self._loss))
+        if self.memory is not None:
+            check_not_foreign("memory_size", self.loss)
+
+    # TFRS's task keeps its arguments under private names. They are named here and nowhere else.
+
+    @property
+    def loss(self):
+        """The loss; the softmax cross-entropy where none was given."""
+        return self._loss
+
+    @property
+    def temperature(self):
+        """What divides the scores, or None."""
+        return self._temperature
+
+    @property
+    def num_hard_negatives(self):
+        """With how many negatives of the highest scores a positive is compared; None for all."""
+        return self._num_hard_negatives
+
+    @property
+    def remove_accidental_hits(self):
+        """Whether candidates with the id of a row's positive are no negatives of it."""
+        return self._remove_accidental_hits
 
     @property
     def factorized_metrics(self):
@@ -226,8 +250,9 @@ class Retrieval(tfrs.tasks.Retrieval):
                 there are no negatives.
         """
         embeddings = query_embeddings, candidate_embeddings
-        if not isinstance(self._loss, RetrievalLoss):
+        if not isinstance(self.loss, RetrievalLoss):
             self._check_foreign(candidate_weight, known_positive_ids, in_batch, threshold)
+            score_mask = self._foreign_mask(score_mask, *embeddings, in_batch)
             updates = self._update_factorized(
                 compute_metrics, *embeddings, candidate_ids, sample_weight
             )
@@ -259,13 +284,13 @@ class Retrieval(tfrs.tasks.Retrieval):
         updates = self._update_factorized(
             compute_metrics, *embeddings, candidate_ids, rows["sample_weight"]
         )
-        if compute_batch_metrics and self._batch_metrics:
+        if compute_batch_metrics and self.batch_metrics:
             updates.append(self._update_batch(queries, columns, in_batch, rows))
         queries, columns["embedding"] = after(updates, queries, columns["embedding"])
         loss = self._loss_of(queries, columns, in_batch, training, **rows)
-        if self._loss_metrics:
+        if self.loss_metrics:
             of_loss = loss if loss.shape.rank else summed(loss)
-            (loss,) = after([updated(metric, of_loss) for metric in self._loss_metrics], loss)
+            (loss,) = after([updated(metric, of_loss) for metric in self.loss_metrics], loss)
         return loss
 
     def _check_foreign(self, candidate_weight, known_positive_ids, in_batch, threshold):
@@ -273,12 +298,19 @@ class Retrieval(tfrs.tasks.Retrieval):
         for name, is_wanted in {
             "candidate_weight": candidate_weight is not None,
             "known_positive_ids": known_positive_ids is not None,
-            "in_batch": not in_batch,
             "threshold": threshold is not None,
-            "cross_replica": self.cross_replica and num_replicas() > 1,
+            "cross_replica=True": in_batch and self.cross_replica and num_replicas() > 1,
         }.items():
             if is_wanted:
-                raise ValueError(_needs_our_loss(name, self._loss))
+                check_not_foreign(name, self.loss)
+
+    def _foreign_mask(self, mask, queries, candidates, in_batch):
+        """The mask for TFRS's task, in which the positives of other rows are always candidates."""
+        sizes = (tf.convert_to_tensor(x).shape[0] for x in (queries, candidates))
+        self._check_sizes(*sizes, in_batch)
+        if in_batch:
+            return mask
+        return without_positives_of_others(mask, tf.shape(queries)[0], tf.shape(candidates)[0])
 
     # Without a condition on a tensor, the code below needs no conversion by AutoGraph, which would
     # take longer than all else of a first step. What is of the user's own, metrics, is converted.
@@ -298,16 +330,16 @@ class Retrieval(tfrs.tasks.Retrieval):
         threshold,
     ):
         """The queries, and what is known of each candidate and of each row: dicts of tensors."""
-        if threshold is not None and self._loss.needs_threshold:
+        if threshold is not None and self.loss.needs_threshold:
             if probability is not None:
                 raise ValueError(
                     "`threshold` and `candidate_sampling_probability` exclude each other: the "
                     "log-Q correction shifts the scores away from the threshold. Received: both. "
                     "Weigh the candidates with `candidate_weight` instead"
                 )
-            threshold = self._over_temperature(tf.cast(threshold, self._loss.dtype))
-        queries = as_queries(queries, self._loss.dtype)
-        candidates = as_candidates(candidates, self._loss.dtype)
+            threshold = self._over_temperature(tf.cast(threshold, self.loss.dtype))
+        queries = as_queries(queries, self.loss.dtype)
+        candidates = as_candidates(candidates, self.loss.dtype)
         self._check_sizes(queries.shape[0], candidates.shape[0], in_batch)
         ids, known_ids = self._ids(candidate_ids, known_ids, queries, candidates)
         if candidate_weight is not None:
@@ -339,7 +371,7 @@ class Retrieval(tfrs.tasks.Retrieval):
 
     def _ids(self, candidate_ids, known_ids, queries, candidates):
         """Both as integers, as far as the loss wants them."""
-        if not (self._remove_accidental_hits or known_ids is not None):
+        if not (self.remove_accidental_hits or known_ids is not None):
             return None, None
         if candidate_ids is None:
             raise ValueError(
@@ -359,7 +391,7 @@ class Retrieval(tfrs.tasks.Retrieval):
 
     def _update_factorized(self, is_wanted, queries, candidates, ids, sample_weight):
         """Updates the metrics of the whole catalogue, of queries without heads."""
-        if not (is_wanted and self._factorized_metrics):
+        if not (is_wanted and self.factorized_metrics):
             return []
         queries, candidates = (at_least_float32(x) for x in (queries, candidates))
         # TFRS itself passes the ids of extra candidates too, which its metrics refuse.
@@ -377,7 +409,7 @@ class Retrieval(tfrs.tasks.Retrieval):
                     true_candidate_ids=ids,
                     sample_weight=sample_weight,
                 )
-                for metric in self._factorized_metrics
+                for metric in self.factorized_metrics
             ]
 
         if queries.shape.rank is not None:
@@ -389,7 +421,7 @@ class Retrieval(tfrs.tasks.Retrieval):
 
     def _update_batch(self, queries, columns, in_batch, rows):
         """Updates the metrics of the batch."""
-        metrics = BatchMetrics(self._batch_metrics, self.block_size, self._num_hard_negatives)
+        metrics = BatchMetrics(self.batch_metrics, self.block_size, self.num_hard_negatives)
         ids, own = columns.get("id"), tf.range(tf.shape(queries)[0])
         return metrics.update(
             self._scaled(queries, columns),
@@ -433,9 +465,9 @@ class Retrieval(tfrs.tasks.Retrieval):
             row_weight = tf.cast(of_own, queries.dtype)
             if sample_weight is not None:
                 row_weight *= sample_weight
-        reduction = self._loss.reduction
+        reduction = self.loss.reduction
         loss = embedding_loss(
-            self._loss,
+            self.loss,
             self._scaled(queries, columns),
             _shifted(pool.columns),
             positive_index=pool.positive_index,
@@ -446,7 +478,7 @@ class Retrieval(tfrs.tasks.Retrieval):
             candidate_weight=pool.columns.get("weight", weight),
             sample_weight=row_weight,
             score_mask=all_of_mask,
-            num_hard_negatives=self._num_hard_negatives,
+            num_hard_negatives=self.num_hard_negatives,
             block_size=self.block_size,
             threshold=threshold,
             reduction=None if reduction in ("none", None) else "sum",
@@ -472,7 +504,7 @@ class Retrieval(tfrs.tasks.Retrieval):
         return queries
 
     def _over_temperature(self, x):
-        return x if self._temperature is None else x / self._temperature
+        return x if self.temperature is None else x / self.temperature
 
     def build(self, input_shape):
         if self.memory is not None:
@@ -510,15 +542,15 @@ class Retrieval(tfrs.tasks.Retrieval):
         """
         return {
             "loss": (
-                serialize(self._loss)
-                if isinstance(self._loss, RetrievalLoss)
-                else tf_keras.losses.serialize(self._loss)
+                serialize(self.loss)
+                if isinstance(self.loss, RetrievalLoss)
+                else tf_keras.losses.serialize(self.loss)
             ),
-            "batch_metrics": [tf_keras.metrics.serialize(metric) for metric in self._batch_metrics],
-            "loss_metrics": [tf_keras.metrics.serialize(metric) for metric in self._loss_metrics],
-            "temperature": self._temperature,
-            "num_hard_negatives": self._num_hard_negatives,
-            "remove_accidental_hits": self._remove_accidental_hits,
+            "batch_metrics": [tf_keras.metrics.serialize(metric) for metric in self.batch_metrics],
+            "loss_metrics": [tf_keras.metrics.serialize(metric) for metric in self.loss_metrics],
+            "temperature": self.temperature,
+            "num_hard_negatives": self.num_hard_negatives,
+            "remove_accidental_hits": self.remove_accidental_hits,
             "name": self.name,
             "block_size": self.block_size,
             "cross_replica": self.cross_replica,
@@ -545,10 +577,3 @@ def _shifted(columns):
         return columns["embedding"]
     shift = -tf.math.log(tf.clip_by_value(columns["probability"], LEAST_PROBABILITY, 1.0))
     return tf.concat([columns["embedding"], shift[:, tf.newaxis]], axis=1)
-
-
-def _needs_our_loss(argument, loss):
-    return (
-        f"`{argument}` needs a RetrievalLoss: CROLoss, MultiMarginLoss, or one of your own. "
-        f"Received: loss={loss!r}. The softmax cross-entropy is CROLoss('exponential')"
-    )

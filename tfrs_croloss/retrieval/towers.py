@@ -160,6 +160,11 @@ class HistoryTower(_Tower):
         # For the config. A layer among the attributes would be a part of the tower.
         self._item_tower = lambda: item_tower
 
+    @property
+    def item_tower(self):
+        """The tower whose table it shares."""
+        return self._item_tower()
+
     def call(self, query):
         """A dict with `history` `[num_queries, length]`, to `[num_queries, dim]`."""
         known = query["history"] >= 0
@@ -174,7 +179,7 @@ class HistoryTower(_Tower):
 
     def get_config(self):
         """The config, with that of the item tower; in a saved model the two are one again."""
-        item_tower = tf_keras.saving.serialize_keras_object(self._item_tower())
+        item_tower = tf_keras.saving.serialize_keras_object(self.item_tower)
         return {**super().get_config(), "item_tower": item_tower}
 
     @classmethod
