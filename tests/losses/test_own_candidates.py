@@ -174,11 +174,11 @@ def test_every_loss(make, naive_loss, form):
     check(make, naive_loss, form, *OPTIONS["all"])
 
 
-@pytest.mark.parametrize(("make", "naive_loss"), LOSSES.values(), ids=LOSSES)
-@each_form
+@pytest.mark.parametrize(("form", "name"), [("index", "ratio"), ("vectors", "max")])
 @pytest.mark.parametrize("mode", MODES)
-def test_losses_of_ones_own_compiled(make, naive_loss, form, mode):
-    check(make, naive_loss, form, *OPTIONS["3 hard negatives and all"], mode, tolerance=2e-5)
+def test_losses_of_ones_own_compiled(form, name, mode):
+    options = OPTIONS["3 hard negatives and all"]
+    check(*LOSSES[name], form, *options, mode, tolerance=2e-5)
 
 
 @pytest.mark.parametrize("block_size", ["auto", 1, 100, None])
