@@ -13,7 +13,7 @@ from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.retrieval.model import RetrievalModel
 from tfrs_croloss.retrieval.requirements import tf
 from tfrs_croloss.serving.search import ExactSearch, ScaNNSearch
-from tfrs_croloss.serving.server import Server
+from tfrs_croloss.serving.graph import ServingGraph
 from tfrs_croloss.serving.warm_up import write_warm_up
 
 if TYPE_CHECKING:
@@ -141,8 +141,8 @@ def export_model(
         index = ExactSearch(candidates)
     else:
         index = ScaNNSearch(candidates, target_recall=target_recall, sample_queries=queries, k=k)
-    server = Server(model, data, index, queries, history_length, seen, mask_history)
-    signatures = server.signatures(min(k, len(data.items)))
+    graph = ServingGraph(model, data, index, queries, history_length, seen, mask_history)
+    signatures = graph.signatures(min(k, len(data.items)))
     options = tf.saved_model.SaveOptions(
         namespace_whitelist=["Scann"] if search == "scann" else None
     )
@@ -150,7 +150,7 @@ def export_model(
     folder = folder or Path(path) / str(max(versions(path), default=0) + 1)
     with replaced_folder(folder) as temporary:
         try:
-            tf.saved_model.save(server, str(temporary), signatures=signatures, options=options)
+            tf.saved_model.save(graph, str(temporary), signatures=signatures, options=options)
             write_warm_up(temporary, Path(path).name, signatures)
             description = json.dumps(index.describe(), indent=2)
             (temporary / "assets.extra" / "index.json").write_text(description + "\n")
