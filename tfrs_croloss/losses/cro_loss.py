@@ -5,14 +5,14 @@ from typing import Any, Literal, Self
 
 from keras import ops
 
+from tfrs_croloss._arguments import check_non_negative, check_positive, check_temperature
+from tfrs_croloss._registration import register, serialize
 from tfrs_croloss._typing import ArrayFunction, DType
 from tfrs_croloss.losses import kernels, rank_weights
-from tfrs_croloss.losses.arguments import check_non_negative, check_positive, check_temperature
 from tfrs_croloss.losses.base import Aggregate, RetrievalLoss
 from tfrs_croloss.losses.channels import Channel
 from tfrs_croloss.losses.kernels import LogKernel, Step
 from tfrs_croloss.losses.rank_weights import PowerLaw, RankWeight, saturated
-from tfrs_croloss.losses.registration import register, serialize
 
 
 @register

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 import keras
 from keras import ops
 
-from tfrs_croloss.losses import registration
-from tfrs_croloss.losses.arguments import check_non_negative, check_number, check_positive
+from tfrs_croloss._arguments import check_non_negative, check_number, check_positive
+from tfrs_croloss._registration import register, resolve
+from tfrs_croloss._registration import serialize as serialize_part
 from tfrs_croloss.losses.differentiation import derivative, is_fused
-from tfrs_croloss.losses.registration import register
 
 
 class Kernel(abc.ABC):
@@ -401,7 +401,7 @@ BY_NAME = {
 
 def get(kernel, argument="kernel"):
     """Makes a `Kernel` of a name, a `Kernel`, a function, or what `serialize` gave of one."""
-    kernel = registration.resolve(kernel, Kernel, BY_NAME)
+    kernel = resolve(kernel, Kernel, BY_NAME)
     if isinstance(kernel, Kernel):
         return kernel
     if callable(kernel):
@@ -420,4 +420,4 @@ def serialize(kernel):
     """
     if isinstance(kernel, FunctionKernel):
         kernel = kernel.function
-    return registration.serialize(kernel)
+    return serialize_part(kernel)

@@ -6,13 +6,13 @@ from typing import Any, Self
 import numpy as np
 from keras import ops
 
+from tfrs_croloss._arguments import check_non_negative, check_positive
+from tfrs_croloss._registration import register
 from tfrs_croloss._typing import Array, DType
-from tfrs_croloss.losses.arguments import check_non_negative, check_positive
 from tfrs_croloss.losses.base import MASKED_SCORE, Aggregate, RetrievalLoss
 from tfrs_croloss.losses.channels import Channel
 from tfrs_croloss.losses.checks import COSINE_TOLERANCE
 from tfrs_croloss.losses.kernels import MultiHinge
-from tfrs_croloss.losses.registration import register
 
 
 @register

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
+from tfrs_croloss._arguments import check_temperature
+from tfrs_croloss._registration import register
 from tfrs_croloss._typing import DType
-from tfrs_croloss.losses.arguments import check_temperature
-from tfrs_croloss.losses.registration import register
 from tfrs_croloss.losses.sampled_softmax_loss import SampledSoftmaxLoss
 from tfrs_croloss.losses.surrogates import AtanPower, ReluPower, Surrogate, TanhPower
 

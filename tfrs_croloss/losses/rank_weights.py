@@ -13,9 +13,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfrs_croloss._arguments import check_non_negative, check_number, check_positive
+from tfrs_croloss._registration import register, resolve, serialize
 from tfrs_croloss._typing import ArrayFunction
-from tfrs_croloss.losses.arguments import check_non_negative, check_number, check_positive
-from tfrs_croloss.losses.registration import register, resolve, serialize
 
 # e^80 is near the end of float32.
 MAX_EXPONENT = 80.0

@@ -8,9 +8,9 @@ import math
 
 from keras import ops
 
-from tfrs_croloss.losses.arguments import check_temperature
+from tfrs_croloss._arguments import check_temperature
+from tfrs_croloss._registration import register
 from tfrs_croloss.losses.kernels import LogKernel, Softplus
-from tfrs_croloss.losses.registration import register
 
 # What a surrogate that reaches 0 is held at: 0 has no logarithm.
 LEAST = 1e-6

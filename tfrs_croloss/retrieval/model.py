@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfrs_croloss._arguments import check_non_negative
+from tfrs_croloss._registration import register
 from tfrs_croloss._typing import Array, Features, Model, StrPath
-from tfrs_croloss.losses.arguments import check_non_negative
-from tfrs_croloss.losses.registration import register
 from tfrs_croloss.retrieval.negatives import InBatchNegatives, Negatives, candidate_weight, parts_of
 from tfrs_croloss.retrieval.precision import at_least_float32
 from tfrs_croloss.retrieval.requirements import tf, tf_keras, tfrs

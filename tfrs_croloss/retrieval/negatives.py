@@ -17,9 +17,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfrs_croloss._arguments import check_count, check_non_negative
+from tfrs_croloss._registration import register, resolve, serialize
 from tfrs_croloss._typing import Array
-from tfrs_croloss.losses.arguments import check_count, check_non_negative
-from tfrs_croloss.losses.registration import register, resolve, serialize
 from tfrs_croloss.retrieval.requirements import tf
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 
-from tfrs_croloss.losses.registration import serialize
+from tfrs_croloss._registration import serialize
 from tfrs_croloss.retrieval.negatives import Negatives
 from tfrs_croloss.retrieval.requirements import tf, tf_keras, tfrs
 

@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tfrs_croloss._arguments import check_count
 from tfrs_croloss._files import replaced_folder, versions
 from tfrs_croloss._typing import Array, Features, SparseMatrix, StrPath
 from tfrs_croloss.index.membership import as_membership
 from tfrs_croloss.index.validation import as_embeddings
-from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.retrieval.model import RetrievalModel
 from tfrs_croloss.retrieval.requirements import tf
-from tfrs_croloss.serving.search import ExactSearch, ScaNNSearch
 from tfrs_croloss.serving.graph import ServingGraph
+from tfrs_croloss.serving.search import ExactSearch, ScaNNSearch
 from tfrs_croloss.serving.warm_up import write_warm_up
 
 if TYPE_CHECKING:
