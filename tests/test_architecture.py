@@ -58,6 +58,20 @@ def test_the_ground_floor_imports_nothing_from_above():
             assert first != "tfrs_croloss" or second in BASE, path
 
 
+def test_errors_end_without_a_full_stop():
+    messages = [
+        (path, node.lineno, part)
+        for path in ROOT.glob("tfrs_croloss/**/*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args
+        for part in getattr(node.exc.args[-1], "values", node.exc.args)[-1:]
+    ]
+    assert len(messages) > 100
+    for path, line, part in messages:
+        text = part.value if isinstance(part, ast.Constant) else ""
+        assert not str(text).endswith("."), f"{path}:{line}"
+
+
 def test_the_service_knows_the_export_alone():
     paths = [ROOT / "pipelines" / "serve.py", *ROOT.glob("pipelines/service/*.py")]
     assert len(paths) > 4

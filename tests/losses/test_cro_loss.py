@@ -231,7 +231,7 @@ def test_for_top_n_places_the_median():
         ({"temperature": 1e-7}, "`temperature` must be at least 1e-06. Received: 1e-07"),
         ({"temperature": "x"}, "`temperature` must be a positive number. Received: 'x'"),
         ({"num_items": 0}, "`num_items` must be a positive number. Received: 0"),
-        ({"rank_estimate": "biased"}, "must be 'unbiased' or 'scaled'. Received: 'biased'"),
+        ({"rank_estimate": "biased"}, "must be one of unbiased, scaled. Received: 'biased'"),
         ({"pull": -1}, "`pull` must be a non-negative number. Received: -1"),
         ({"max_positives": 0}, "`max_positives` must be a positive integer. Received: 0"),
         ({"max_positives": 1.5}, "`max_positives` must be a positive integer. Received: 1.5"),

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
+from tfrs_croloss._arguments import check_count
 from tfrs_croloss.index.base import Index
 from tfrs_croloss.index.build import build_index
-from tfrs_croloss.index.validation import as_embeddings, positive_int
+from tfrs_croloss.index.validation import as_embeddings
 
 
 class _Built(NamedTuple):
@@ -60,7 +61,7 @@ class Catalogue:
         **options: Any,
     ) -> None:
         self.kind, self.options = kind, options
-        self.batch_size = positive_int("batch_size", batch_size)
+        self.batch_size = check_count("batch_size", batch_size)
         self._changing = threading.Lock()
         self.replace(ids, embeddings)
 
@@ -105,7 +106,7 @@ class Catalogue:
             if len(lists) != len(queries):
                 raise ValueError(
                     "`exclude` must have one list of ids a query. "
-                    f"Received: {len(lists)} lists, {len(queries)} queries."
+                    f"Received: {len(lists)} lists, {len(queries)} queries"
                 )
             rows = [_known("exclude", row, positions, "one list of ids per query") for row in lists]
             starts = np.cumsum([0, *map(len, rows)])
@@ -125,7 +126,7 @@ class Catalogue:
         with self._changing:
             ids = _as_ids("ids", ids)
             if not ids:
-                raise ValueError("`ids` must hold at least one id. Received: none.")
+                raise ValueError("`ids` must hold at least one id. Received: none")
             self._build(ids, self._embedded(ids, embeddings))
 
     def update(self, ids=(), embeddings=(), remove=()):
@@ -143,7 +144,7 @@ class Catalogue:
             ids, remove = _as_ids("ids", ids), _as_ids("remove", remove)
             unknown = [item for item in remove if item not in self._built.positions]
             if unknown:
-                raise ValueError(f"`remove` must be of the catalogue. Received: {unknown[0]!r}.")
+                raise ValueError(f"`remove` must be of the catalogue. Received: {unknown[0]!r}")
             old, index = self.ids, self.index
             if ids:
                 embeddings = self._embedded(ids, embeddings, index.embedding_dim)
@@ -165,7 +166,7 @@ class Catalogue:
         if len(embeddings) != len(ids):
             raise ValueError(
                 "`embeddings` must have one row an id. "
-                f"Received: {len(embeddings)} rows, {len(ids)} ids."
+                f"Received: {len(embeddings)} rows, {len(ids)} ids"
             )
         return embeddings
 
@@ -173,13 +174,13 @@ class Catalogue:
         kinds = {type(item).__name__ for item in ids}
         if len(kinds) > 1:
             raise ValueError(
-                f"`ids` must all be of one kind. Received: {' and '.join(sorted(kinds))}."
+                f"`ids` must all be of one kind. Received: {' and '.join(sorted(kinds))}"
             )
         positions = {item: position for position, item in enumerate(ids)}
         if len(positions) < len(ids):
             seen = set()
             twice = next(item for item in ids if item in seen or seen.add(item))
-            raise ValueError(f"`ids` must be each given once. Received twice: {twice!r}.")
+            raise ValueError(f"`ids` must be distinct. Received twice: {twice!r}")
         index = build_index(embeddings, self.kind, **self.options)
         self._built = _Built(np.array([*ids, None], object), positions, index)
 
@@ -188,7 +189,7 @@ def _items(name, ids, wanted="a list of ids"):
     """A list of what an array-like of ids, or of lists of them, holds."""
     # The letters of a string are no ids, and a matrix has no list a row.
     if isinstance(ids, str | bytes) or scipy.sparse.issparse(ids) or not np.iterable(ids):
-        raise ValueError(f"`{name}` must be {wanted}. Received: {ids!r:.100}.")
+        raise ValueError(f"`{name}` must be {wanted}. Received: {ids!r:.100}")
     # The elements of a tensor are tensors, which are equal to no id.
     ids = np.asarray(ids) if hasattr(ids, "__array__") else ids
     # Times are numbers to NumPy, and no ids.
@@ -201,7 +202,7 @@ def _as_ids(name, ids, wanted="a list of ids"):
     # Equal to an int may be many a kind of number, e.g. True and 1.0.
     strange = [x for x in ids if not isinstance(x, str | int) or isinstance(x, bool)]
     if strange:
-        raise ValueError(f"`{name}` must be strings or ints. Received: {strange[0]!r:.100}.")
+        raise ValueError(f"`{name}` must be strings or integers. Received: {strange[0]!r:.100}")
     return ids
 
 

@@ -5,7 +5,12 @@ from typing import Any, Literal, Self
 
 from keras import ops
 
-from tfrs_croloss._arguments import check_non_negative, check_positive, check_temperature
+from tfrs_croloss._arguments import (
+    check_choice,
+    check_non_negative,
+    check_positive,
+    check_temperature,
+)
 from tfrs_croloss._registration import register, serialize
 from tfrs_croloss._typing import ArrayFunction, DType
 from tfrs_croloss.losses import kernels, rank_weights
@@ -171,11 +176,7 @@ class CROLoss(RetrievalLoss):
                 "`num_items` must be given with this `rank_weight`, and be at least "
                 f"{least_items}. Received: num_items={num_items!r}"
             )
-        if rank_estimate not in ("unbiased", "scaled"):
-            raise ValueError(
-                f"`rank_estimate` must be 'unbiased' or 'scaled'. Received: {rank_estimate!r}"
-            )
-        self.rank_estimate = rank_estimate
+        self.rank_estimate = check_choice("rank_estimate", rank_estimate, ("unbiased", "scaled"))
         self.pull = check_non_negative("pull", pull)
 
     @classmethod

@@ -179,9 +179,7 @@ class LogNormal(RankWeight):
     """
 
     def __init__(self, n: float, spread: float = 1.5) -> None:
-        if check_positive("n", n) < 1:
-            raise ValueError(f"`n` must be at least 1. Received: {n!r}")
-        self.n = self.least_items = n
+        self.n = self.least_items = check_number("n", n, "at least 1", lambda n: n >= 1)
         self.spread = check_positive("spread", spread)
 
     def density(self, log_rank, log_size):

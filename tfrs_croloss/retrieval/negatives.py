@@ -283,7 +283,7 @@ class MixedNegatives(Negatives):
     """
 
     def __init__(self, parts: Sequence[Negatives]) -> None:
-        self.parts = parts_of([resolve(part, Negatives, {}) for part in parts])
+        self.parts = parts_of([resolve(part, Negatives, {}) for part in parts], "parts")
         for part in self.parts:
             if not part.num_negatives:
                 raise ValueError(
@@ -304,7 +304,7 @@ class MixedNegatives(Negatives):
         return {"parts": [serialize(part) for part in self.parts]}
 
 
-def parts_of(negatives):
+def parts_of(negatives, name="negatives"):
     """The parts of `negatives`, a part or a list of them, as a flat tuple.
 
     Raises:
@@ -314,21 +314,21 @@ def parts_of(negatives):
     parts = []
     for part in negatives if isinstance(negatives, (list, tuple)) else [negatives]:
         if part is not None and not isinstance(part, Negatives):
-            raise ValueError(f"negatives must be parts such as UniformNegatives. Received: {part}")
+            raise ValueError(f"`{name}` must be parts such as UniformNegatives. Received: {part!r}")
         parts += part.parts if isinstance(part, MixedNegatives) else [part]
     if not parts or None in parts:
         raise ValueError(
-            "there is nothing to compare a positive with: negatives must hold a part such as "
-            f"UniformNegatives or InBatchNegatives. Received: {negatives}"
+            f"`{name}` must hold a part such as UniformNegatives or InBatchNegatives: there is "
+            f"nothing else to compare a positive with. Received: {negatives!r}"
         )
     sizes = {part.num_items for part in parts} - {None}
     if len(sizes) > 1:
-        raise ValueError(f"negatives must be of one catalogue. Received: {sorted(sizes)} items")
+        raise ValueError(f"`{name}` must be of one catalogue. Received: {sorted(sizes)} items")
     kinds = [(type(part).__name__, getattr(part, "seed", id(part))) for part in parts]
     for kind, seed in kinds:
         if kinds.count((kind, seed)) > 1:
             raise ValueError(
-                "negatives of one kind must have different seeds, or they are the same items "
+                f"`{name}` of one kind must have different seeds, or they are the same items "
                 f"twice. Received: {kind} twice, seed={seed}"
             )
     return tuple(parts)
