@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfrs_croloss._arguments import check_count
-from tfrs_croloss._typing import Array, ArrayFunction, SparseMatrix
+from tfrs_croloss._typing import Array, Lists, SparseMatrix
 from tfrs_croloss.evaluation import metrics
 from tfrs_croloss.evaluation.segments import Segment
 from tfrs_croloss.index.membership import as_membership, contains
@@ -46,7 +46,7 @@ class Evaluation:
 
 
 def evaluate_lists(
-    lists: ArrayFunction,
+    lists: Lists,
     targets: "Targets | SparseMatrix",
     top_n: Array = (10, 50, 100),
     block_size: int = 16_384,

@@ -104,7 +104,9 @@ class Index(abc.ABC):
         )
 
     @abc.abstractmethod
-    def _search(self, queries, k, exclude, allowed):
+    def _search(
+        self, queries: np.ndarray, k: int, exclude: SparseMatrix, allowed: np.ndarray | None
+    ) -> Neighbors:
         """Searches with checked arguments.
 
         Args:

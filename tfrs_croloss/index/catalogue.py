@@ -1,13 +1,13 @@
 """Items by id in an index that is replaced while it is searched."""
 
 import threading
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 
 from tfrs_croloss._arguments import check_count
+from tfrs_croloss._typing import Array, Embedder
 from tfrs_croloss.index.base import Index
 from tfrs_croloss.index.build import build_index
 from tfrs_croloss.index.validation import as_embeddings
@@ -54,8 +54,8 @@ class Catalogue:
 
     def __init__(
         self,
-        ids: Sequence[Any],
-        embeddings: Any,
+        ids: Array,
+        embeddings: Array | Embedder,
         kind: str = "exact",
         batch_size: int = 4096,
         **options: Any,
@@ -78,7 +78,13 @@ class Catalogue:
         """The `Index` that answers now."""
         return self._built.index
 
-    def search(self, queries, k, exclude=None, allowed=None):
+    def search(
+        self,
+        queries: Array,
+        k: int,
+        exclude: Array | None = None,
+        allowed: Array | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the best items of each query.
 
         Args:
@@ -116,7 +122,7 @@ class Catalogue:
         found = index.search(queries, k, exclude, allowed)
         return ids[found.positions], found.scores
 
-    def replace(self, ids, embeddings):
+    def replace(self, ids: Array, embeddings: Array | Embedder) -> None:
         """Puts other items in the place of all.
 
         Args:
@@ -129,7 +135,12 @@ class Catalogue:
                 raise ValueError("`ids` must hold at least one id. Received: none")
             self._build(ids, self._embedded(ids, embeddings))
 
-    def update(self, ids=(), embeddings=(), remove=()):
+    def update(
+        self,
+        ids: Array = (),
+        embeddings: Array | Embedder = (),
+        remove: Array = (),
+    ) -> None:
         """Adds and removes items, as one change.
 
         Args:
@@ -196,7 +207,7 @@ def _items(name, ids, wanted="a list of ids"):
     return [x.item() if isinstance(x, np.generic) and x.dtype.kind in "iuU" else x for x in ids]
 
 
-def _as_ids(name, ids, wanted="a list of ids"):
+def _as_ids(name: str, ids: Array, wanted: str = "a list of ids") -> list[Any]:
     """A list of Python's own strings or ints, which are equal where NumPy's are, too."""
     ids = _items(name, ids, wanted)
     # Equal to an int may be many a kind of number, e.g. True and 1.0.

@@ -11,7 +11,7 @@ import scipy.sparse
 import threadpoolctl
 
 from tfrs_croloss._arguments import check_count
-from tfrs_croloss._typing import Array
+from tfrs_croloss._typing import Array, SparseMatrix
 from tfrs_croloss.index.base import Index, Neighbors
 from tfrs_croloss.index.top_k import RunningTopK
 
@@ -49,7 +49,9 @@ class ExactIndex(Index):
         super().__init__(candidates)
         self.block_bytes = check_count("block_bytes", block_bytes)
 
-    def _search(self, queries, k, exclude, allowed):
+    def _search(
+        self, queries: np.ndarray, k: int, exclude: SparseMatrix, allowed: np.ndarray | None
+    ) -> Neighbors:
         return exact_search(self.candidates, queries, k, exclude, allowed, self.block_bytes)
 
 

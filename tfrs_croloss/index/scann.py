@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from tfrs_croloss._arguments import check_count, check_number
-from tfrs_croloss._typing import Array
+from tfrs_croloss._typing import Array, SparseMatrix
 from tfrs_croloss.index.base import Index, Neighbors
 from tfrs_croloss.index.exact import exact_search
 from tfrs_croloss.index.membership import contains
@@ -174,7 +174,9 @@ class ScaNNIndex(Index):
         reordered = minimum(maximum(reordered, depth), self.num_candidates)
         return depth, reordered, minimum(leaves, self.num_leaves)
 
-    def _search(self, queries, k, exclude, allowed):
+    def _search(
+        self, queries: np.ndarray, k: int, exclude: SparseMatrix, allowed: np.ndarray | None
+    ) -> Neighbors:
         share = 1 if allowed is None else len(allowed) / self.num_candidates
         if share < _MIN_FILTERED_SHARE:
             return exact_search(self.candidates, queries, k, exclude, allowed)

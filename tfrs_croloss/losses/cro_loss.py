@@ -12,7 +12,7 @@ from tfrs_croloss._arguments import (
     check_temperature,
 )
 from tfrs_croloss._registration import register, serialize
-from tfrs_croloss._typing import ArrayFunction, DType
+from tfrs_croloss._typing import DType, Elementwise, RankFunction
 from tfrs_croloss.losses import kernels, rank_weights
 from tfrs_croloss.losses.base import Aggregate, RetrievalLoss
 from tfrs_croloss.losses.channels import Channel
@@ -138,13 +138,13 @@ class CROLoss(RetrievalLoss):
 
     def __init__(
         self,
-        kernel: str | kernels.Kernel | ArrayFunction = "softplus",
+        kernel: str | kernels.Kernel | Elementwise = "softplus",
         alpha: float = 1.0,
-        lambda_kernel: str | kernels.Kernel | ArrayFunction | None = None,
+        lambda_kernel: str | kernels.Kernel | Elementwise | None = None,
         temperature: float = 1.0,
         num_items: float | None = None,
         rank_estimate: Literal["unbiased", "scaled"] = "unbiased",
-        rank_weight: str | RankWeight | tuple[ArrayFunction, ArrayFunction] | None = None,
+        rank_weight: str | RankWeight | tuple[RankFunction, RankFunction] | None = None,
         pull: float = 1.0,
         max_positives: int = 1,
         reduction: str | None = "sum",
