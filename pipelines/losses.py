@@ -49,7 +49,7 @@ def _cro(config, num_items):
         lambda_kernel=config.lambda_kernel,
         temperature=config.temperature,
         num_items=num_items if config.scale_rank else None,
-        positive_weight=config.positive_weight,
+        pull=config.pull,
     )
 
 

@@ -82,10 +82,12 @@ class LossOptions:
         alpha: Exponent of the rank weight; larger aims at smaller N (cro).
         for_top_n: The N to serve: takes the alpha whose rank weight has its median there, instead
             of --alpha (cro); the K whose end the scores are compared with (slk, talos).
+        pull: How hard the positive is pulled; 1 is as hard as its negatives together are pushed
+            away (cro).
         scale_rank: Whether to scale the rank from the sampled negatives to the catalogue (cro).
         margins: Margins, cosines in increasing order (mml); the first is the margin of ccl.
         weights: Weight of each margin (mml).
-        positive_weight: Weight of the positive (mml), of the pull on it (cro).
+        positive_weight: Weight of the positive (mml).
         negative_weight: Weight of the negatives (mml, ccl).
         robust_temperature: Root of the activation, the temperature to tune (psl).
         activation: Activation of the scores' differences (psl).
@@ -104,6 +106,7 @@ class LossOptions:
     lambda_kernel: KernelName | Literal["step"] | None = "sigmoid"
     alpha: float = 1.0
     for_top_n: int | None = None
+    pull: float = 1.0
     scale_rank: bool = False
     margins: list[float] = field(default_factory=lambda: [0.0, 0.2, 0.4])
     weights: list[float] = field(default_factory=lambda: [0.2, 0.3, 0.5])
@@ -297,6 +300,11 @@ class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
                     f"--score must be cosine for --loss {self.loss}, whose margins are cosines. "
                     f"Received: --score {self.score}"
                 )
+        if self.loss != "mml" and self.positive_weight != LossOptions.positive_weight:
+            raise ValueError(
+                "--positive_weight is of --loss mml; how hard cro pulls the positive is --pull. "
+                f"Received: --loss {self.loss} --positive_weight {self.positive_weight}"
+            )
         if self.loss in WITH_THRESHOLDS and (self.for_top_n is None or self.for_top_n < 1):
             raise ValueError(
                 f"--for_top_n must be given for --loss {self.loss}, a positive number: the K that "

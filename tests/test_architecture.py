@@ -23,7 +23,7 @@ FOREIGN = {  # beside what is above: what a folder must not know
     "serving": {"tfrs_croloss.tuning"},
     "tuning": {"tfrs_croloss.serving", "tensorflow", "tensorflow_recommenders"},
 }
-BASE = {"_extras", "_files", "_machine", "_typing"}
+BASE = {"_arguments", "_extras", "_files", "_machine", "_registration", "_typing"}
 
 
 def imports(path):
@@ -48,6 +48,28 @@ def test_a_folder_imports_nothing_from_above(folder):
             assert not {first, f"{first}.{second}"} & FOREIGN.get(folder, set()), path
             if first == "tfrs_croloss" and second not in BASE:
                 assert FLOORS[second] <= FLOORS[folder], path
+
+
+def test_the_ground_floor_imports_nothing_from_above():
+    assert {path.stem for path in ROOT.glob("tfrs_croloss/_[a-z]*.py")} == BASE
+    for path in ROOT.glob("tfrs_croloss/_[a-z]*.py"):
+        for name in imports(path):
+            first, second = [*name.split("."), ""][:2]
+            assert first != "tfrs_croloss" or second in BASE, path
+
+
+def test_errors_end_without_a_full_stop():
+    messages = [
+        (path, node.lineno, part)
+        for path in ROOT.glob("tfrs_croloss/**/*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args
+        for part in getattr(node.exc.args[-1], "values", node.exc.args)[-1:]
+    ]
+    assert len(messages) > 100
+    for path, line, part in messages:
+        text = part.value if isinstance(part, ast.Constant) else ""
+        assert not str(text).endswith("."), f"{path}:{line}"
 
 
 def test_the_service_knows_the_export_alone():

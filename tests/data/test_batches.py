@@ -142,9 +142,9 @@ def test_the_parts_of_all_replicas_are_the_batches(data, workers):
 
 
 def test_nothing_to_batch(data):
-    with pytest.raises(ValueError, match="`batch_size` must be positive. Received: 0"):
+    with pytest.raises(ValueError, match="`batch_size` must be a positive integer. Received: 0"):
         training_batches(data, batch_size=0, epochs=1)
-    with pytest.raises(ValueError, match="`first_step` must not be negative. Received: -1"):
+    with pytest.raises(ValueError, match="`first_step` must be a non-negative int.*: -1"):
         training_batches(data, batch_size=4, epochs=1, first_step=-1)
     for replicas in (range(0), range(1, 3), range(-1, 1)):
         with pytest.raises(ValueError, match="`replicas` must be some of the 2 replicas. Received"):

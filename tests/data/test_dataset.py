@@ -75,7 +75,8 @@ def test_positions_outside_the_catalogue(positions, message):
 @pytest.mark.parametrize("ids", [[1.0, 2.0], [1, None], [True, False]])
 def test_floats_are_no_ids(ids):
     for function in (Vocabulary, Vocabulary.of, Vocabulary([1, 2]).encode):
-        with pytest.raises(ValueError, match="ids must be strings or integers. Received: "):
+        name = "ids" if function is Vocabulary else "values"
+        with pytest.raises(ValueError, match=f"`{name}` must be strings or integers. Received: "):
             function(ids)
     assert Vocabulary([1, 2]).encode([]).tolist() == []
 
@@ -93,7 +94,7 @@ def test_floats_are_no_ids(ids):
 )
 def test_what_is_no_id_of_a_vocabulary(ids, found):
     for function in (Vocabulary, Vocabulary.of):
-        with pytest.raises(ValueError, match=f"ids must be strings or integers. Received: {found}"):
+        with pytest.raises(ValueError, match=f"` must be strings or integers. Received: {found}"):
             function(ids)
 
 

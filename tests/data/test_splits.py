@@ -143,8 +143,8 @@ def test_someone_is_trained_on():
     ("options", "message"),
     [
         ({"test": 0.9}, "shares that leave a training set. Received: test=0.9, validation=0.1"),
-        ({"history": 0}, "`history` must be a share between 0 and 1. Received: history=0"),
-        ({"history": 1.0}, "`history` must be a share between 0 and 1. Received: history=1.0"),
+        ({"history": 0}, "`history` must be a share between 0 and 1. Received: 0"),
+        ({"history": 1.0}, "`history` must be a share between 0 and 1. Received: 1.0"),
     ],
 )
 def test_wrong_shares_of_users_are_named(many, options, message):
@@ -155,7 +155,7 @@ def test_wrong_shares_of_users_are_named(many, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"by": "date"}, "`by` must be 'time', 'random' or 'last'. Received: 'date'"),
+        ({"by": "date"}, "`by` must be one of time, random, last. Received: 'date'"),
         ({"test": 0.9}, "shares that leave a training set. Received: test=0.9, validation=0.1"),
         ({"test": -0.1}, "shares that leave a training set"),
     ],

@@ -66,7 +66,7 @@ def test_coverage():
 def test_errors():
     hits = np.ones((2, 3), bool)
     for n in (0, 4):
-        message = rf"`n` must be between 1 and the number of ranks \(3\)\. Received: n={n}"
+        message = rf"`n` must be between 1 and the number of ranks \(3\)\. Received: {n}"
         for metric in (recall, ndcg):
             with pytest.raises(ValueError, match=message):
                 metric(hits, [1, 1], n)

@@ -91,7 +91,7 @@ def test_what_fails_changes_nothing():
         catalogue.update(remove=ids)
     with pytest.raises(ValueError, match="`ids` must all be of one kind. Received: int and str"):
         catalogue.update([1], [[1] * 4])
-    with pytest.raises(ValueError, match="`ids` must be strings or ints. Received: None"):
+    with pytest.raises(ValueError, match="`ids` must be strings or integers. Received: None"):
         catalogue.update([None], [[1] * 4])
     with pytest.raises(ValueError, match="one list of ids a query. Received: 1 lists, 2 queries"):
         catalogue.search(embeddings[:2], 1, exclude=[[]])
@@ -179,10 +179,10 @@ def test_ids_of_numpy_are_those_of_python(ids, own):
 )
 def test_ids_that_are_none(strange):
     for ids in ([strange, strange], [strange], np.array([strange], object)):
-        with pytest.raises(ValueError, match="`ids` must be strings or ints"):
+        with pytest.raises(ValueError, match="`ids` must be strings or integers"):
             Catalogue(ids, np.ones((len(ids), 1)))
     catalogue = Catalogue([1, 2], [[1.0], [2.0]])
-    with pytest.raises(ValueError, match="`remove` must be strings or ints"):
+    with pytest.raises(ValueError, match="`remove` must be strings or integers"):
         catalogue.update(remove=[strange])
     for bad in (np.array([1.0, 2.0]), np.array([True, False]), "ab", 3):
         with pytest.raises(ValueError, match="`ids` must be"):
@@ -229,7 +229,7 @@ def test_embeddings_that_cannot_be_searched_change_nothing(kind):
     names = [f"new {i}" for i in range(8)]
     for change in (catalogue.update, catalogue.replace):
         for given in (bad, lambda batch: bad[: len(batch)]):
-            with pytest.raises(ValueError, match=r"`embeddings`.* 7 of 8 rows: 1, 2, 3, 4, 5, …\."):
+            with pytest.raises(ValueError, match=r"`embeddings`.* 7 of 8 rows: 1, 2, 3, 4, 5, …$"):
                 change(names, given)
     with pytest.raises(ValueError, match=r"`embeddings` .*dimension \(4\)\. Received: .*\(1, 3\)"):
         catalogue.update(["new"], np.ones((1, 3)))
@@ -263,7 +263,7 @@ def test_ids_in_what_numpy_reads_as_an_array():
     catalogue = Catalogue([1, 2], [[1.0], [2.0]])
     assert catalogue.search([[1.0]], 2, exclude=Tensor([[2]]))[0].tolist() == [[1, None]]
     assert catalogue.search([[1.0]], 2, allowed=Tensor([1]))[0].tolist() == [[1, None]]
-    with pytest.raises(ValueError, match="`exclude` must be strings or ints. Received: b'a'"):
+    with pytest.raises(ValueError, match="`exclude` must be strings or integers. Received: b'a'"):
         catalogue.search([[1.0]], 2, exclude=Tensor(np.array([[b"a"]], object)))
 
 
@@ -283,7 +283,7 @@ def test_tensors_of_tensorflow_are_lists_of_ids(make):
 def test_what_is_no_id_but_may_be_equal_to_one(strange):
     catalogue = Catalogue([1, 2], [[1.0], [2.0]])
     for sets in ({"exclude": [[strange]]}, {"allowed": [strange]}):
-        with pytest.raises(ValueError, match="must be strings or ints"):
+        with pytest.raises(ValueError, match="must be strings or integers"):
             catalogue.search([[1.0]], 2, **sets)
 
 

@@ -120,7 +120,7 @@ def test_candidate_errors():
 def test_search_errors():
     index = ExactIndex(np.ones((4, 2)))
     for k in (0, -1, 2.5, None):
-        with pytest.raises(ValueError, match=rf"`k` must be a positive integer.*k={k}"):
+        with pytest.raises(ValueError, match=rf"`k` must be a positive integer. Received: {k}"):
             index.search(np.ones((1, 2)), k)
     with pytest.raises(ValueError, match=r"`queries\[None, :\]`\. Received: shape \(2,\)"):
         index.search(np.ones(2), 1)
@@ -128,7 +128,7 @@ def test_search_errors():
         index.search(np.ones((1, 3)), 1)
     queries = np.ones((6, 2))
     queries[[2, 4], 0] = np.nan
-    with pytest.raises(ValueError, match=r"`queries` .* in 2 of 6 rows: 2, 4\."):
+    with pytest.raises(ValueError, match=r"`queries` .* in 2 of 6 rows: 2, 4$"):
         index.search(queries, 1)
     with pytest.raises(ValueError, match=r"`exclude` .* shape \(1, 4\)\. Received: .*\(1, 5\)"):
         index.search(np.ones((1, 2)), 1, scipy.sparse.csr_array((1, 5)))

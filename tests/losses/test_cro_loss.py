@@ -133,11 +133,11 @@ def test_lambda_with_one_kernel_is_the_plain_loss(kernel):
 
 
 @pytest.mark.parametrize("lambda_kernel", [None, "sigmoid"])
-def test_positive_weight_scales_the_pull_alone(lambda_kernel):
+def test_pull_scales_the_gradient_of_the_positive_alone(lambda_kernel):
     options = {"kernel": "softplus", "alpha": 1.2, "lambda_kernel": lambda_kernel}
     values, expected = naive_rows(cro_loss, SCORES, **options)
     expected = np.where(ONE_HOT, 0.8 * np.asarray(expected), expected)
-    loss = CROLoss(**options, positive_weight=0.8, reduction=None)
+    loss = CROLoss(**options, pull=0.8, reduction=None)
     value, gradient = value_and_gradient(loss, ONE_HOT, SCORES)
     np.testing.assert_allclose(value, values, rtol=1e-5)
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-12)
@@ -231,8 +231,8 @@ def test_for_top_n_places_the_median():
         ({"temperature": 1e-7}, "`temperature` must be at least 1e-06. Received: 1e-07"),
         ({"temperature": "x"}, "`temperature` must be a positive number. Received: 'x'"),
         ({"num_items": 0}, "`num_items` must be a positive number. Received: 0"),
-        ({"rank_estimate": "biased"}, "must be 'unbiased' or 'scaled'. Received: 'biased'"),
-        ({"positive_weight": -1}, "`positive_weight` must be a non-negative number. Received: -1"),
+        ({"rank_estimate": "biased"}, "must be one of unbiased, scaled. Received: 'biased'"),
+        ({"pull": -1}, "`pull` must be a non-negative number. Received: -1"),
         ({"max_positives": 0}, "`max_positives` must be a positive integer. Received: 0"),
         ({"max_positives": 1.5}, "`max_positives` must be a positive integer. Received: 1.5"),
         ({"dtype": "int32"}, "`dtype` must be a floating-point type. Received: 'int32'"),

@@ -109,6 +109,12 @@ def csv(*rows, header="user,item,time"):
         (csv(*ROWS), ["--loss", "ccl", "--margins", "[]"], "--margins must hold at least one"),
         (csv(*ROWS), ["--loss", "hinge"], "loss"),
         (csv(*ROWS), ["--loss", "mml", "--score", "dot"], "--score must be cosine for --loss mml"),
+        (
+            csv(*ROWS),
+            ["--loss", "cro", "--positive_weight", "0.8"],
+            "--positive_weight is of --loss mml; how hard cro pulls the positive is --pull",
+        ),
+        (csv(*ROWS), ["--pull", "-1"], "`pull` must be a non-negative number. Received: -1"),
         (csv(*ROWS), ["--loss", "slk"], "--for_top_n must be given for --loss slk"),
         (csv(*ROWS), ["--loss", "talos", "--for_top_n", "0"], "--for_top_n must be given for"),
         (csv(*ROWS), ["--loss", "slk", "--for_top_n", "99"], "--for_top_n must be at most the 7"),

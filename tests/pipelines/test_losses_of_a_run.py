@@ -45,6 +45,9 @@ def test_each_trains(loss, train_options, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
+        ({"loss": "cro"}, {"pull": 1.0}),
+        ({"loss": "cro", "pull": 0.8}, {"pull": 0.8}),
+        ({"loss": "mml", "positive_weight": 2.0}, {"positive_weight": 2.0}),
         ({"loss": "ssm"}, {"temperature": 0.1}),
         ({"loss": "ssm", "score": "dot"}, {"temperature": 1.0}),
         (

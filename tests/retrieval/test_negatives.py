@@ -199,19 +199,19 @@ def test_the_weight_of_what_no_part_brings_is_nought():
         (lambda: PopularityNegatives([1, np.nan], 1), "`item_counts` must be one row of finite"),
         (lambda: InBatchNegatives([[1, 2]]), "`item_counts` must be one row of finite"),
         (lambda: InBatchNegatives(["a"]), "`item_counts` must be one row of finite"),
-        (lambda: MixedNegatives([]), "there is nothing to compare a positive with"),
-        (lambda: MixedNegatives([lambda step: step]), "negatives must be parts such as"),
+        (lambda: MixedNegatives([]), "`parts` must hold a part such as"),
+        (lambda: MixedNegatives([lambda step: step]), "`parts` must be parts such as"),
         (
             lambda: MixedNegatives([UniformNegatives(2, 1), InBatchNegatives([1, 1])]),
             "`parts` must have draws of their own; .* Received: InBatchNegatives",
         ),
         (
             lambda: MixedNegatives([UniformNegatives(2, 1), PopularityNegatives([1], 1)]),
-            r"negatives must be of one catalogue. Received: \[1, 2\] items",
+            r"`parts` must be of one catalogue. Received: \[1, 2\] items",
         ),
         (
             lambda: parts_of([InBatchNegatives(), InBatchNegatives([1])]),
-            "negatives of one kind .* Received: InBatchNegatives twice",
+            "`negatives` of one kind .* Received: InBatchNegatives twice",
         ),
         (
             lambda: MixedNegatives(

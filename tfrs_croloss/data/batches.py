@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfrs_croloss._arguments import check_count
 from tfrs_croloss.data.dataset import RetrievalData
 
 
@@ -68,10 +69,9 @@ def training_batches(
     >>> num_batches, len(dataset), next(iter(dataset))["item"].shape
     (2, 2, TensorShape([2]))
     """
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be positive. Received: {batch_size}")
-    if first_step < 0:
-        raise ValueError(f"`first_step` must not be negative. Received: {first_step}")
+    batch_size = check_count("batch_size", batch_size)
+    first_step = check_count("first_step", first_step, least=0)
+    num_replicas = check_count("num_replicas", num_replicas)
     replicas = range(num_replicas) if replicas is None else replicas
     if not replicas or not 0 <= replicas[0] <= replicas[-1] < num_replicas:
         raise ValueError(

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from tfrs_croloss._arguments import check_choice, check_number
 from tfrs_croloss.data.frames import checked_frame
 
 # Fewer than this and a user keeps all for training: one to learn from is too few to validate on.
@@ -65,8 +66,7 @@ def split_interactions(
 
 
 def _split(frame, by, test, validation, seed, added_in_rounding):
-    if by not in ("time", "random", "last"):
-        raise ValueError(f"`by` must be 'time', 'random' or 'last'. Received: {by!r}")
+    check_choice("by", by, ("time", "random", "last"))
     _check_shares(test, validation)
     rows, frame = checked_frame(frame), frame.reset_index(drop=True)
     from_end, num_rows = _places_from_end(rows, by, seed)
@@ -132,8 +132,7 @@ def split_users(
     [35, 1, 2, 12]
     """
     _check_shares(test, validation)
-    if not 0 < history < 1:
-        raise ValueError(f"`history` must be a share between 0 and 1. Received: history={history}")
+    check_number("history", history, "a share between 0 and 1", lambda share: 0 < share < 1)
     rows, frame = checked_frame(frame), frame.reset_index(drop=True)
     user = pd.factorize(rows["user"])[0]
     can_be_held_out = np.flatnonzero(np.bincount(user) >= MIN_HELD_OUT)

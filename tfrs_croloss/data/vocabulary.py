@@ -35,7 +35,7 @@ class Vocabulary:
     """
 
     def __init__(self, ids: Any) -> None:
-        self._index = pd.Index(_as_strings(ids))
+        self._index = pd.Index(_as_strings("ids", ids))
         if self._index.has_duplicates:
             raise ValueError(
                 "`ids` must be distinct. Received twice: "
@@ -54,7 +54,7 @@ class Vocabulary:
     @classmethod
     def of(cls, values):
         """The vocabulary of the distinct values, in the order of their first appearance."""
-        return cls(_as_strings(values).unique())
+        return cls(_as_strings("values", values).unique())
 
     def __len__(self):
         return len(self.ids)
@@ -65,7 +65,7 @@ class Vocabulary:
         Raises:
             ValueError: If a value is no string, no integer and not missing.
         """
-        strings = _as_strings(values, may_miss=True)
+        strings = _as_strings("values", values, may_miss=True)
         return self._index.get_indexer(strings).astype(np.int64)
 
     def decode(self, positions):
@@ -91,17 +91,17 @@ class Vocabulary:
         return self._ids_and_padding[positions]
 
 
-def _as_strings(values, may_miss=False):
+def _as_strings(name, values, may_miss=False):
     series = pd.Series(values)
     ids = series.dropna() if may_miss else series
     is_kind = (pd.api.types.is_integer_dtype, pd.api.types.is_string_dtype)
     if ids.hasnans or not any(fits(ids) for fits in is_kind):
         for value in ids:
-            _check_id(value, series.dtype)
+            _check_id(name, value, series.dtype)
     return series.astype("str")
 
 
-def _check_id(value, dtype):
+def _check_id(name, value, dtype):
     if isinstance(value, str | numbers.Integral) and not isinstance(value, bool):
         return
     fix = ""
@@ -110,4 +110,4 @@ def _check_id(value, dtype):
             ". A missing id makes floats of integers: keep them integers where they are read, in "
             "pandas with .astype('Int64')"
         )
-    raise ValueError(f"ids must be strings or integers. Received: {value!r}, of {dtype}{fix}")
+    raise ValueError(f"`{name}` must be strings or integers. Received: {value!r}, of {dtype}{fix}")

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfrs_croloss._arguments import check_count
 from tfrs_croloss._files import latest_version
 from tfrs_croloss._typing import SparseMatrix, StrPath
 from tfrs_croloss.evaluation.lists import Evaluation, evaluate_lists, matrix_and_counts
 from tfrs_croloss.evaluation.segments import Segment
 from tfrs_croloss.index.membership import as_membership
-from tfrs_croloss.index.validation import positive_int
 
 if TYPE_CHECKING:
     from tfrs_croloss.data import RetrievalData, Targets
@@ -82,7 +82,7 @@ def evaluate_export(
     targets = as_membership("targets", matrix, shape), counts
     if exclude is not None:
         exclude = as_membership("exclude", exclude, shape)
-    client = _Client(path, data, exclude, history_length, positive_int("batch_size", batch_size))
+    client = _Client(path, data, exclude, history_length, check_count("batch_size", batch_size))
     return evaluate_lists(client.lists, targets, top_n=top_n, segments=segments)
 
 
@@ -101,7 +101,7 @@ class _Client:
         if history_length and "history" not in self.dtypes:
             raise ValueError(
                 f"`history_length` must be 0: {self.folder} takes no history. "
-                f"Received: history_length={history_length}."
+                f"Received: {history_length}"
             )
         self.histories = data.histories(history_length) if "history" in self.dtypes else None
         # The last one is the padding, which position -1 finds.
@@ -134,14 +134,14 @@ class _Client:
         if np.isnan(answer["scores"]).any():
             raise ValueError(
                 f"`path` must be an export of finite embeddings. {self.folder} has scores of NaN: "
-                "export it again, which says what is NaN."
+                "export it again, which says what is NaN"
             )
         item_ids = answer["item_ids"]
         positions = self.positions.lookup(item_ids).numpy()
         if (positions == -2).any():
             raise ValueError(
                 f"`data` must be the data that {self.folder} was exported with. Received: other "
-                f"items, without {item_ids.numpy()[positions == -2][0]!r}."
+                f"items, without {item_ids.numpy()[positions == -2][0]!r}"
             )
         return positions
 
@@ -152,14 +152,14 @@ class _Client:
         if not {"user_ids", "k", "exclude"} <= dtypes.keys():
             raise ValueError(
                 f"`path` must be an export of tfrs_croloss.serving.export_model. {self.folder} "
-                f"has no signature of its kind. Received: inputs {sorted(dtypes)}."
+                f"has no signature of its kind. Received: inputs {sorted(dtypes)}"
             )
         for vocabulary, name in ((self.data.users, "user_ids"), (self.data.items, "exclude")):
             own = self.tf.int64 if vocabulary.ids.dtype.kind == "i" else self.tf.string
             if dtypes[name] != own:
                 raise ValueError(
                     f"`data` must be the data that {self.folder} was exported with: its `{name}` "
-                    f"are {dtypes[name].name}. Received: {own.name} ids."
+                    f"are {dtypes[name].name}. Received: {own.name} ids"
                 )
         return dtypes
 

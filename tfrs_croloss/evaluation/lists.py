@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfrs_croloss._typing import Array, ArrayFunction, SparseMatrix
+from tfrs_croloss._arguments import check_count
+from tfrs_croloss._typing import Array, Lists, SparseMatrix
 from tfrs_croloss.evaluation import metrics
 from tfrs_croloss.evaluation.segments import Segment
 from tfrs_croloss.index.membership import as_membership, contains
-from tfrs_croloss.index.validation import positive_int
 
 if TYPE_CHECKING:
     from tfrs_croloss.data import Targets
@@ -46,7 +46,7 @@ class Evaluation:
 
 
 def evaluate_lists(
-    lists: ArrayFunction,
+    lists: Lists,
     targets: "Targets | SparseMatrix",
     top_n: Array = (10, 50, 100),
     block_size: int = 16_384,
@@ -92,7 +92,7 @@ def evaluate_lists(
     targets = as_membership("targets", matrix, getattr(matrix, "shape", None))
     num_targets = _num_targets(counts, targets)
     top_n = _top_n(top_n)
-    block_size = positive_int("block_size", block_size)
+    block_size = check_count("block_size", block_size)
     segments = segments or {}
     for name, segment in segments.items():
         segment.check(name, targets.shape)
@@ -101,7 +101,7 @@ def evaluate_lists(
     if len(users) == 0:
         raise ValueError(
             "`targets` must hold a test item for at least one user. "
-            f"Received: none for {len(num_targets)} users."
+            f"Received: none for {len(num_targets)} users"
         )
     positions = np.empty((len(users), top_n[-1]), np.int32)
     hits = np.empty(positions.shape, bool)
@@ -141,20 +141,20 @@ def _checked(positions, shape, targets):
     if positions.shape != shape or positions.dtype.kind not in "iu":
         raise ValueError(
             f"`lists` must give integers of shape {shape}, a row a user. "
-            f"Received: {positions.dtype} of shape {positions.shape}."
+            f"Received: {positions.dtype} of shape {positions.shape}"
         )
     num_items = targets.shape[1]
     if positions.min() < -1 or positions.max() >= num_items:
         raise ValueError(
             f"`lists` must give positions below the number of items ({num_items}), or -1. "
-            f"Received: {positions.min()} to {positions.max()}."
+            f"Received: {positions.min()} to {positions.max()}"
         )
     ordered = np.sort(positions, axis=1)
     twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
     if twice.any():
         raise ValueError(
             "`lists` must give each item once a user. "
-            f"Received: {ordered[:, 1:][twice][0]} more than once."
+            f"Received: {ordered[:, 1:][twice][0]} more than once"
         )
     return positions
 
@@ -167,20 +167,20 @@ def _num_targets(num_targets, targets):
     if num_targets.shape != num_stored.shape or num_targets.dtype.kind not in "iu":
         raise ValueError(
             f"`targets` must have integers as counts, of shape {num_stored.shape}, one a user. "
-            f"Received: {num_targets.dtype} of shape {num_targets.shape}."
+            f"Received: {num_targets.dtype} of shape {num_targets.shape}"
         )
     too_few = num_targets < num_stored
     if too_few.any():
         user = too_few.argmax()
         raise ValueError(
             "`targets` must count at least the stored entries of each row of its matrix. "
-            f"Received: {num_targets[user]} for user {user}, who has {num_stored[user]}."
+            f"Received: {num_targets[user]} for user {user}, who has {num_stored[user]}"
         )
     return num_targets
 
 
 def _top_n(top_n):
-    sizes = sorted({positive_int("top_n", n) for n in np.atleast_1d(np.asarray(top_n, object))})
+    sizes = sorted({check_count("top_n", n) for n in np.atleast_1d(np.asarray(top_n, object))})
     if not sizes:
-        raise ValueError(f"`top_n` must name at least one list length. Received: top_n={top_n!r}.")
+        raise ValueError(f"`top_n` must name at least one list length. Received: {top_n!r}")
     return sizes

@@ -9,6 +9,7 @@ not knowing an item.
 import numpy as np
 
 from tfrs_croloss._typing import Array
+from tfrs_croloss.losses.checks import check_shape
 
 
 def recall(hits: Array, num_targets: Array, n: int) -> np.ndarray:
@@ -104,7 +105,7 @@ def coverage(positions: Array, num_items: int, n: int, items: Array | None = Non
     if top.size and not -1 <= top.min() <= top.max() < num_items:
         raise ValueError(
             f"`positions` must be below the number of items ({num_items}), or -1. "
-            f"Received: {top.min()} to {top.max()}."
+            f"Received: {top.min()} to {top.max()}"
         )
     # One place more, which position -1 means: quicker than leaving the ends of lists out.
     shown = np.zeros(num_items + 1, bool)
@@ -116,22 +117,16 @@ def coverage(positions: Array, num_items: int, n: int, items: Array | None = Non
 def _top(ranked, n):
     max_n = ranked.shape[1]
     if not 1 <= n <= max_n:
-        raise ValueError(
-            f"`n` must be between 1 and the number of ranks ({max_n}). Received: n={n}."
-        )
+        raise ValueError(f"`n` must be between 1 and the number of ranks ({max_n}). Received: {n}")
     return ranked[:, :n]
 
 
 def _positive(hits, num_targets):
     num_targets = np.asarray(num_targets)
-    if num_targets.shape != hits.shape[:1]:
-        raise ValueError(
-            f"`num_targets` must hold one number a user, shape {hits.shape[:1]}. "
-            f"Received: shape {num_targets.shape}."
-        )
+    check_shape("num_targets", num_targets, hits.shape[:1])
     if (num_targets < 1).any():
         raise ValueError(
             "`num_targets` must be positive: leave out users without test items. "
-            f"Received: {num_targets.min()} for user {num_targets.argmin()}."
+            f"Received: {num_targets.min()} for user {num_targets.argmin()}"
         )
     return num_targets

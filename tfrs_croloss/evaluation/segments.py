@@ -4,8 +4,10 @@ import dataclasses
 
 import numpy as np
 
+from tfrs_croloss._arguments import check_number
 from tfrs_croloss._typing import Array, SparseMatrix
 from tfrs_croloss.index.membership import as_membership
+from tfrs_croloss.losses.checks import check_shape
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,7 +40,7 @@ class Segment:
             if str(kind) != "bool" or np.shape(mask) != (size,):
                 raise ValueError(
                     f"`segments[{name!r}].{part}` must be booleans of shape {(size,)}. "
-                    f"Received: {kind} of shape {np.shape(mask)}."
+                    f"Received: {kind} of shape {np.shape(mask)}"
                 )
 
     def num_targets(self, targets, num_targets):
@@ -106,15 +108,12 @@ def training_segments(
     'users with at most 1 training interaction'
     """
     for name, share in {"new_users": new_users, "head_items": head_items}.items():
-        if not 0 <= share <= 1:
-            raise ValueError(f"`{name}` must be a share from 0 to 1. Received: {name}={share!r}.")
+        check_number(name, share, "a share from 0 to 1", lambda share: 0 <= share <= 1)
     train = as_membership("train", train, getattr(train, "shape", None))
     num_targets = np.asarray(num_targets)
-    if num_targets.shape != train.shape[:1] or not num_targets.any():
-        raise ValueError(
-            f"`num_targets` must hold one number a user, shape {train.shape[:1]}, not all 0. "
-            f"Received: shape {num_targets.shape}, {np.count_nonzero(num_targets)} not 0."
-        )
+    check_shape("num_targets", num_targets, train.shape[:1])
+    if not num_targets.any():
+        raise ValueError("`num_targets` must not all be 0. Received: zeros alone")
     what = "training" if known is None else "known"
     known = train if known is None else as_membership("known", known, train.shape)
     of_user = np.diff(known.indptr)

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from tfrs_croloss._arguments import check_count
 from tfrs_croloss._typing import Array
-from tfrs_croloss.index.validation import positive_int
 
 # Draws held at once, which bounds the memory.
 BLOCK_SIZE = 2**22
@@ -69,11 +69,11 @@ def paired_bootstrap(
     if differences.ndim not in (1, 2) or len(differences) == 0:
         raise ValueError(
             "`differences` must have shape [num_users] or [num_users, num_columns], with at least "
-            f"one user. Received: shape {differences.shape}."
+            f"one user. Received: shape {differences.shape}"
         )
     if not np.isfinite(differences).all():
-        raise ValueError("`differences` must be finite. Received: NaN or infinite numbers.")
-    num_resamples = positive_int("num_resamples", num_resamples)
+        raise ValueError("`differences` must be finite. Received: NaN or inf among them")
+    num_resamples = check_count("num_resamples", num_resamples)
     num_users = len(differences)
     rng = np.random.default_rng(seed)
     means = np.empty((num_resamples, *differences.shape[1:]))

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 
+from tfrs_croloss._arguments import check_count
 from tfrs_croloss._typing import Array, SparseMatrix
 from tfrs_croloss.index.membership import as_membership
-from tfrs_croloss.index.validation import as_embeddings, as_positions, positive_int
+from tfrs_croloss.index.validation import as_embeddings, as_positions
 
 
 class Neighbors(NamedTuple):
@@ -43,7 +44,7 @@ class Index(abc.ABC):
         if self.candidates.size == 0:
             raise ValueError(
                 "`candidates` must hold at least one row and one column. "
-                f"Received: shape {self.candidates.shape}."
+                f"Received: shape {self.candidates.shape}"
             )
 
     @property
@@ -84,7 +85,7 @@ class Index(abc.ABC):
                 `queries` holds NaN or infinity, or `allowed` a position that there is not.
         """
         queries = as_embeddings("queries", queries, dim=self.embedding_dim)
-        k = positive_int("k", k)
+        k = check_count("k", k)
         shape = (len(queries), self.num_candidates)
         if exclude is None:
             exclude = scipy.sparse.csr_array(shape, dtype=bool)
@@ -103,7 +104,9 @@ class Index(abc.ABC):
         )
 
     @abc.abstractmethod
-    def _search(self, queries, k, exclude, allowed):
+    def _search(
+        self, queries: np.ndarray, k: int, exclude: SparseMatrix, allowed: np.ndarray | None
+    ) -> Neighbors:
         """Searches with checked arguments.
 
         Args:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tfrs_croloss._arguments import check_choice
 from tfrs_croloss._typing import Array
 from tfrs_croloss.index.base import Index
 from tfrs_croloss.index.exact import ExactIndex
@@ -28,7 +29,4 @@ def build_index(candidates: Array, kind: str = "exact", **options: Any) -> Index
     >>> index.search([[0.2, 0.8]], k=1).positions.tolist()
     [[1]]
     """
-    if kind not in _KINDS:
-        kinds = ", ".join(repr(known) for known in _KINDS)
-        raise ValueError(f"`kind` must be one of {kinds}. Received: kind={kind!r}.")
-    return _KINDS[kind](candidates, **options)
+    return _KINDS[check_choice("kind", kind, _KINDS)](candidates, **options)

@@ -1,15 +1,16 @@
 """Items by id in an index that is replaced while it is searched."""
 
 import threading
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 
+from tfrs_croloss._arguments import check_count
+from tfrs_croloss._typing import Array, Embedder
 from tfrs_croloss.index.base import Index
 from tfrs_croloss.index.build import build_index
-from tfrs_croloss.index.validation import as_embeddings, positive_int
+from tfrs_croloss.index.validation import as_embeddings
 
 
 class _Built(NamedTuple):
@@ -53,14 +54,14 @@ class Catalogue:
 
     def __init__(
         self,
-        ids: Sequence[Any],
-        embeddings: Any,
+        ids: Array,
+        embeddings: Array | Embedder,
         kind: str = "exact",
         batch_size: int = 4096,
         **options: Any,
     ) -> None:
         self.kind, self.options = kind, options
-        self.batch_size = positive_int("batch_size", batch_size)
+        self.batch_size = check_count("batch_size", batch_size)
         self._changing = threading.Lock()
         self.replace(ids, embeddings)
 
@@ -77,7 +78,13 @@ class Catalogue:
         """The `Index` that answers now."""
         return self._built.index
 
-    def search(self, queries, k, exclude=None, allowed=None):
+    def search(
+        self,
+        queries: Array,
+        k: int,
+        exclude: Array | None = None,
+        allowed: Array | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the best items of each query.
 
         Args:
@@ -105,7 +112,7 @@ class Catalogue:
             if len(lists) != len(queries):
                 raise ValueError(
                     "`exclude` must have one list of ids a query. "
-                    f"Received: {len(lists)} lists, {len(queries)} queries."
+                    f"Received: {len(lists)} lists, {len(queries)} queries"
                 )
             rows = [_known("exclude", row, positions, "one list of ids per query") for row in lists]
             starts = np.cumsum([0, *map(len, rows)])
@@ -115,7 +122,7 @@ class Catalogue:
         found = index.search(queries, k, exclude, allowed)
         return ids[found.positions], found.scores
 
-    def replace(self, ids, embeddings):
+    def replace(self, ids: Array, embeddings: Array | Embedder) -> None:
         """Puts other items in the place of all.
 
         Args:
@@ -125,10 +132,15 @@ class Catalogue:
         with self._changing:
             ids = _as_ids("ids", ids)
             if not ids:
-                raise ValueError("`ids` must hold at least one id. Received: none.")
+                raise ValueError("`ids` must hold at least one id. Received: none")
             self._build(ids, self._embedded(ids, embeddings))
 
-    def update(self, ids=(), embeddings=(), remove=()):
+    def update(
+        self,
+        ids: Array = (),
+        embeddings: Array | Embedder = (),
+        remove: Array = (),
+    ) -> None:
         """Adds and removes items, as one change.
 
         Args:
@@ -143,7 +155,7 @@ class Catalogue:
             ids, remove = _as_ids("ids", ids), _as_ids("remove", remove)
             unknown = [item for item in remove if item not in self._built.positions]
             if unknown:
-                raise ValueError(f"`remove` must be of the catalogue. Received: {unknown[0]!r}.")
+                raise ValueError(f"`remove` must be of the catalogue. Received: {unknown[0]!r}")
             old, index = self.ids, self.index
             if ids:
                 embeddings = self._embedded(ids, embeddings, index.embedding_dim)
@@ -165,7 +177,7 @@ class Catalogue:
         if len(embeddings) != len(ids):
             raise ValueError(
                 "`embeddings` must have one row an id. "
-                f"Received: {len(embeddings)} rows, {len(ids)} ids."
+                f"Received: {len(embeddings)} rows, {len(ids)} ids"
             )
         return embeddings
 
@@ -173,13 +185,13 @@ class Catalogue:
         kinds = {type(item).__name__ for item in ids}
         if len(kinds) > 1:
             raise ValueError(
-                f"`ids` must all be of one kind. Received: {' and '.join(sorted(kinds))}."
+                f"`ids` must all be of one kind. Received: {' and '.join(sorted(kinds))}"
             )
         positions = {item: position for position, item in enumerate(ids)}
         if len(positions) < len(ids):
             seen = set()
             twice = next(item for item in ids if item in seen or seen.add(item))
-            raise ValueError(f"`ids` must be each given once. Received twice: {twice!r}.")
+            raise ValueError(f"`ids` must be distinct. Received twice: {twice!r}")
         index = build_index(embeddings, self.kind, **self.options)
         self._built = _Built(np.array([*ids, None], object), positions, index)
 
@@ -188,20 +200,20 @@ def _items(name, ids, wanted="a list of ids"):
     """A list of what an array-like of ids, or of lists of them, holds."""
     # The letters of a string are no ids, and a matrix has no list a row.
     if isinstance(ids, str | bytes) or scipy.sparse.issparse(ids) or not np.iterable(ids):
-        raise ValueError(f"`{name}` must be {wanted}. Received: {ids!r:.100}.")
+        raise ValueError(f"`{name}` must be {wanted}. Received: {ids!r:.100}")
     # The elements of a tensor are tensors, which are equal to no id.
     ids = np.asarray(ids) if hasattr(ids, "__array__") else ids
     # Times are numbers to NumPy, and no ids.
     return [x.item() if isinstance(x, np.generic) and x.dtype.kind in "iuU" else x for x in ids]
 
 
-def _as_ids(name, ids, wanted="a list of ids"):
+def _as_ids(name: str, ids: Array, wanted: str = "a list of ids") -> list[Any]:
     """A list of Python's own strings or ints, which are equal where NumPy's are, too."""
     ids = _items(name, ids, wanted)
     # Equal to an int may be many a kind of number, e.g. True and 1.0.
     strange = [x for x in ids if not isinstance(x, str | int) or isinstance(x, bool)]
     if strange:
-        raise ValueError(f"`{name}` must be strings or ints. Received: {strange[0]!r:.100}.")
+        raise ValueError(f"`{name}` must be strings or integers. Received: {strange[0]!r:.100}")
     return ids
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import scipy.sparse
 import threadpoolctl
 
-from tfrs_croloss._typing import Array
+from tfrs_croloss._arguments import check_count
+from tfrs_croloss._typing import Array, SparseMatrix
 from tfrs_croloss.index.base import Index, Neighbors
 from tfrs_croloss.index.top_k import RunningTopK
-from tfrs_croloss.index.validation import positive_int
 
 # Queries of a block: with fewer, products read the candidates more often than they need; with more,
 # a block's scores are too few for each query. Few queries are shared out between the cores.
@@ -47,9 +47,11 @@ class ExactIndex(Index):
 
     def __init__(self, candidates: Array, block_bytes: int = _BLOCK_BYTES) -> None:
         super().__init__(candidates)
-        self.block_bytes = positive_int("block_bytes", block_bytes)
+        self.block_bytes = check_count("block_bytes", block_bytes)
 
-    def _search(self, queries, k, exclude, allowed):
+    def _search(
+        self, queries: np.ndarray, k: int, exclude: SparseMatrix, allowed: np.ndarray | None
+    ) -> Neighbors:
         return exact_search(self.candidates, queries, k, exclude, allowed, self.block_bytes)
 
 

@@ -36,12 +36,12 @@ def as_membership(name, matrix, shape):
         )
         raise TypeError(
             f"`{name}` must be a scipy.sparse matrix{wanted}; convert it with "
-            f"`scipy.sparse.csr_array({name})`. Received: {type(matrix).__name__}{received}."
+            f"`scipy.sparse.csr_array({name})`. Received: {type(matrix).__name__}{received}"
         )
     if matrix.shape != shape:
         raise ValueError(
             f"`{name}` must have one row a query and one column a candidate, shape {shape}. "
-            f"Received: shape {matrix.shape}."
+            f"Received: shape {matrix.shape}"
         )
     members = scipy.sparse.csr_array(matrix)
     if not members.has_canonical_format:

@@ -4,12 +4,13 @@ import math
 
 import numpy as np
 
-from tfrs_croloss._typing import Array
+from tfrs_croloss._arguments import check_count, check_number
+from tfrs_croloss._typing import Array, SparseMatrix
 from tfrs_croloss.index.base import Index, Neighbors
 from tfrs_croloss.index.exact import exact_search
 from tfrs_croloss.index.membership import contains
 from tfrs_croloss.index.reach import Tuner, cost
-from tfrs_croloss.index.validation import as_embeddings, positive_int
+from tfrs_croloss.index.validation import as_embeddings
 
 # Below this, hashing has nothing to gain: ScaNN scores such a catalogue faster than it hashes it.
 _MIN_HASHED_CANDIDATES = 1_000
@@ -84,28 +85,25 @@ class ScaNNIndex(Index):
         block_size: int = 512,
     ) -> None:
         super().__init__(candidates)
-        if not 0 < target_recall <= 1:
-            raise ValueError(
-                "`target_recall` must be above 0 and at most 1. "
-                f"Received: target_recall={target_recall!r}."
-            )
-        self.target_recall = float(target_recall)
-        self.k = min(positive_int("k", k), self.num_candidates)
+        self.target_recall = float(
+            check_number("target_recall", target_recall, "above 0 and at most 1", _is_share)
+        )
+        self.k = min(check_count("k", k), self.num_candidates)
         if num_leaves is None:
             grown = self.num_candidates >= _MIN_TREE_CANDIDATES
             num_leaves = round(math.sqrt(self.num_candidates)) if grown else 1
-        if positive_int("num_leaves", num_leaves) > self.num_candidates:
+        self.num_leaves = check_count("num_leaves", num_leaves)
+        if self.num_leaves > self.num_candidates:
             raise ValueError(
                 "`num_leaves` must be between 1 and the number of candidates "
-                f"({self.num_candidates}). Received: num_leaves={num_leaves}."
+                f"({self.num_candidates}). Received: {num_leaves}"
             )
-        self.num_leaves = int(num_leaves)
-        self.block_size = positive_int("block_size", block_size)
+        self.block_size = check_count("block_size", block_size)
         queries = self.candidates
         if sample_queries is not None:
             queries = as_embeddings("sample_queries", sample_queries, dim=self.embedding_dim)
             if not len(queries):
-                raise ValueError("`sample_queries` must hold at least one query. Received: none.")
+                raise ValueError("`sample_queries` must hold at least one query. Received: none")
         self.searcher = self._build(_import_scann())
         rows = np.random.default_rng(0).permutation(len(queries))[:_NUM_SAMPLES]
         self._choose_reach(queries[rows])
@@ -176,7 +174,9 @@ class ScaNNIndex(Index):
         reordered = minimum(maximum(reordered, depth), self.num_candidates)
         return depth, reordered, minimum(leaves, self.num_leaves)
 
-    def _search(self, queries, k, exclude, allowed):
+    def _search(
+        self, queries: np.ndarray, k: int, exclude: SparseMatrix, allowed: np.ndarray | None
+    ) -> Neighbors:
         share = 1 if allowed is None else len(allowed) / self.num_candidates
         if share < _MIN_FILTERED_SHARE:
             return exact_search(self.candidates, queries, k, exclude, allowed)
@@ -228,6 +228,10 @@ class ScaNNIndex(Index):
             np.where(kept, np.take_along_axis(positions, front, axis=1), np.int32(-1)),
             np.where(kept, np.take_along_axis(scores, front, axis=1), np.float32(-np.inf)),
         )
+
+
+def _is_share(number):
+    return 0 < number <= 1
 
 
 def _import_scann():

@@ -1,36 +1,9 @@
 """Checks of what the caller passes in, shared by every index and by the evaluation."""
 
-import operator
-
 import numpy as np
 
 # Rows that a message names.
 _SHOWN = 5
-
-
-def positive_int(name, value):
-    """Returns `value` as a Python int, or says what came instead of a positive integer.
-
-    Args:
-        name: str. The argument's name, for the message.
-        value: the value that came.
-
-    Returns:
-        int of at least 1.
-
-    Raises:
-        ValueError: if `value` is not an integer, or is below 1.
-
-    >>> positive_int("k", np.int64(3))
-    3
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}.")
-    return number
 
 
 def as_embeddings(name, array, dim=None, copy=False):
@@ -59,25 +32,25 @@ def as_embeddings(name, array, dim=None, copy=False):
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"`{name}` must be an array of numbers, its rows of one length. Received: "
-            f"{type(array).__name__} ({error})."
+            f"{type(array).__name__} ({error})"
         ) from error
     if embeddings.ndim != 2:
         raise ValueError(
             f"`{name}` must have shape [num_rows, embedding_dim]; wrap a single vector as "
-            f"`{name}[None, :]`. Received: shape {embeddings.shape}."
+            f"`{name}[None, :]`. Received: shape {embeddings.shape}"
         )
     if dim is not None and embeddings.shape[1] != dim:
         raise ValueError(
             f"`{name}` must have the candidates' embedding dimension ({dim}). "
-            f"Received: shape {embeddings.shape}."
+            f"Received: shape {embeddings.shape}"
         )
     finite = np.isfinite(embeddings).all(axis=1)
     if not finite.all():
         rows = np.flatnonzero(~finite)
         shown = ", ".join(map(str, rows[:_SHOWN])) + ", …" * (len(rows) > _SHOWN)
         raise ValueError(
-            f"`{name}` must be finite in float32. Received: NaN or infinity in {len(rows)} of "
-            f"{len(finite)} rows: {shown}."
+            f"`{name}` must be finite in float32. Received: NaN or inf in {len(rows)} of "
+            f"{len(finite)} rows: {shown}"
         )
     return embeddings
 
@@ -103,12 +76,12 @@ def as_positions(name, positions, num_candidates):
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise ValueError(
             f"`{name}` must be a list of integers; of a mask, `np.flatnonzero(mask)`. "
-            f"Received: {array.dtype} of shape {array.shape}."
+            f"Received: {array.dtype} of shape {array.shape}"
         )
     unique = np.unique(array).astype(np.int64)
     if unique.size and not 0 <= unique[0] <= unique[-1] < num_candidates:
         raise ValueError(
             f"`{name}` must be positions from 0 to {num_candidates - 1}. "
-            f"Received: {unique[0] if unique[0] < 0 else unique[-1]}."
+            f"Received: {unique[0] if unique[0] < 0 else unique[-1]}"
         )
     return unique

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from tfrs_croloss._arguments import check_count
 from tfrs_croloss._typing import Array, DType
-from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.losses.channels import CANDIDATE_WEIGHT, Channel, reduced
 from tfrs_croloss.losses.checks import (
     as_numbers,

@@ -1,9 +1,9 @@
 """Bilateral softmax loss: temperatures of their own for positive and negatives."""
 
+from tfrs_croloss._arguments import check_temperature
+from tfrs_croloss._registration import register
 from tfrs_croloss._typing import DType
-from tfrs_croloss.losses.arguments import check_temperature
 from tfrs_croloss.losses.channels import Channel
-from tfrs_croloss.losses.registration import register
 from tfrs_croloss.losses.sampled_softmax_loss import SampledSoftmaxLoss
 
 

@@ -2,9 +2,9 @@
 
 import keras
 
+from tfrs_croloss._registration import register
 from tfrs_croloss._typing import Array
 from tfrs_croloss.losses.base import RetrievalLoss
-from tfrs_croloss.losses.registration import register
 
 
 @register

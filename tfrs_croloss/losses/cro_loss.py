@@ -5,14 +5,19 @@ from typing import Any, Literal, Self
 
 from keras import ops
 
-from tfrs_croloss._typing import ArrayFunction, DType
+from tfrs_croloss._arguments import (
+    check_choice,
+    check_non_negative,
+    check_positive,
+    check_temperature,
+)
+from tfrs_croloss._registration import register, serialize
+from tfrs_croloss._typing import DType, Elementwise, RankFunction
 from tfrs_croloss.losses import kernels, rank_weights
-from tfrs_croloss.losses.arguments import check_non_negative, check_positive, check_temperature
 from tfrs_croloss.losses.base import Aggregate, RetrievalLoss
 from tfrs_croloss.losses.channels import Channel
 from tfrs_croloss.losses.kernels import LogKernel, Step
 from tfrs_croloss.losses.rank_weights import PowerLaw, RankWeight, saturated
-from tfrs_croloss.losses.registration import register, serialize
 
 
 @register
@@ -42,9 +47,9 @@ class CROLoss(RetrievalLoss):
     w_α(1 + R · Σ_j φ₁(x_j)) · R · Σ_j φ'(x_j) · ∂x_j,    w_α = W_α'
     ```
 
-    With `positive_weight` p the positive is pulled p times as hard as its negatives together are
-    pushed away, as if s⁺ were p·s⁺ + (1 - p)·stop_gradient(s⁺); the value stays the same. Below 1
-    the embeddings spread out more; docs/results-settings.md has what it gained.
+    With `pull` p the positive is pulled p times as hard as its negatives together are pushed away,
+    as if s⁺ were p·s⁺ + (1 - p)·stop_gradient(s⁺); the value stays the same. Below 1 the
+    embeddings spread out more; docs/results-settings.md has what it gained.
 
     Exact special cases: exponential and α = 1 is the softmax cross-entropy; softplus and α = 0
     is BPR, hinge and α = 0 the triplet loss, both up to the constant factor ln(N+1)/N · R.
@@ -87,7 +92,7 @@ class CROLoss(RetrievalLoss):
         rank_weight: A rank weight instead of the power law that `alpha` makes: `"gamma"`,
             `"exponential_decay"`, a `RankWeight` such as `LogNormal(n=50)`, or a pair of functions
             (density w, integral W) of (rank, num_items).
-        positive_weight: p ≥ 0, how hard the positive is pulled; 1 is the paper's gradient.
+        pull: p ≥ 0, how hard the positive is pulled; 1 is the paper's gradient.
         max_positives: The most positives a row may have; the loss of a row is the mean over them,
             each against the row's negatives alone.
         reduction: As in `keras.losses.Loss`; `"sum"` as TFRS's own default loss.
@@ -133,14 +138,14 @@ class CROLoss(RetrievalLoss):
 
     def __init__(
         self,
-        kernel: str | kernels.Kernel | ArrayFunction = "softplus",
+        kernel: str | kernels.Kernel | Elementwise = "softplus",
         alpha: float = 1.0,
-        lambda_kernel: str | kernels.Kernel | ArrayFunction | None = None,
+        lambda_kernel: str | kernels.Kernel | Elementwise | None = None,
         temperature: float = 1.0,
         num_items: float | None = None,
         rank_estimate: Literal["unbiased", "scaled"] = "unbiased",
-        rank_weight: str | RankWeight | tuple[ArrayFunction, ArrayFunction] | None = None,
-        positive_weight: float = 1.0,
+        rank_weight: str | RankWeight | tuple[RankFunction, RankFunction] | None = None,
+        pull: float = 1.0,
         max_positives: int = 1,
         reduction: str | None = "sum",
         name: str = "cro_loss",
@@ -171,12 +176,8 @@ class CROLoss(RetrievalLoss):
                 "`num_items` must be given with this `rank_weight`, and be at least "
                 f"{least_items}. Received: num_items={num_items!r}"
             )
-        if rank_estimate not in ("unbiased", "scaled"):
-            raise ValueError(
-                f"`rank_estimate` must be 'unbiased' or 'scaled'. Received: {rank_estimate!r}"
-            )
-        self.rank_estimate = rank_estimate
-        self.positive_weight = check_non_negative("positive_weight", positive_weight)
+        self.rank_estimate = check_choice("rank_estimate", rank_estimate, ("unbiased", "scaled"))
+        self.pull = check_non_negative("pull", pull)
 
     @classmethod
     def for_top_n(cls, n: float, num_items: float, **options: Any) -> Self:
@@ -208,7 +209,7 @@ class CROLoss(RetrievalLoss):
 
     def compare(self, row):
         scale = 1 / self.temperature
-        direction = Channel(self.kernel, scale, -scale, pull=self.positive_weight)
+        direction = Channel(self.kernel, scale, -scale, pull=self.pull)
         if self.lambda_kernel is None:
             return direction
         return Channel(self.lambda_kernel, scale, -scale, is_reported=True), direction
@@ -255,6 +256,6 @@ class CROLoss(RetrievalLoss):
             "temperature": self.temperature,
             "num_items": self.num_items,
             "rank_estimate": self.rank_estimate,
-            "positive_weight": self.positive_weight,
+            "pull": self.pull,
             "rank_weight": None if is_power_law else serialize(self.rank_weight),
         }

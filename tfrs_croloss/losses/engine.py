@@ -5,8 +5,8 @@ from typing import Literal
 import keras
 from keras import ops
 
+from tfrs_croloss._arguments import check_count
 from tfrs_croloss._typing import Array, CandidateWeight, Features
-from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.losses.base import MASKED_SCORE, RetrievalLoss, is_masked
 from tfrs_croloss.losses.blocks import into_blocks, out_of_blocks, sum_over_blocks
 from tfrs_croloss.losses.channels import CANDIDATE_WEIGHT

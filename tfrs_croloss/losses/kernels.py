@@ -9,14 +9,16 @@ composites that the paper does not report.
 import abc
 import itertools
 from collections.abc import Iterable, Sequence
+from typing import Self
 
 import keras
 from keras import ops
 
-from tfrs_croloss.losses import registration
-from tfrs_croloss.losses.arguments import check_non_negative, check_number, check_positive
+from tfrs_croloss._arguments import check_non_negative, check_number, check_positive
+from tfrs_croloss._registration import register, resolve
+from tfrs_croloss._registration import serialize as serialize_part
+from tfrs_croloss._typing import Array, Config, Elementwise
 from tfrs_croloss.losses.differentiation import derivative, is_fused
-from tfrs_croloss.losses.registration import register
 
 
 class Kernel(abc.ABC):
@@ -39,21 +41,21 @@ class Kernel(abc.ABC):
 
     # What x is at a masked score. There a kernel that does not take it is given 0, at the price of
     # a pass over the matrix.
-    takes_minus_infinity = False
+    takes_minus_infinity: bool = False
 
     @abc.abstractmethod
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         """φ(x), elementwise."""
 
     @abc.abstractmethod
-    def derivative(self, x):
+    def derivative(self, x: Array) -> Array:
         """φ'(x), elementwise."""
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         return cls(**config)
 
 
@@ -64,17 +66,17 @@ class LogKernel(Kernel):
     """
 
     @abc.abstractmethod
-    def log(self, x):
+    def log(self, x: Array) -> Array:
         """The logarithm ln φ(x), elementwise."""
 
     @abc.abstractmethod
-    def log_derivative(self, x):
+    def log_derivative(self, x: Array) -> Array:
         """(ln φ)'(x), elementwise, or a number."""
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         return ops.exp(self.log(x))
 
-    def derivative(self, x):
+    def derivative(self, x: Array) -> Array:
         return self(x) * self.log_derivative(x)
 
 
@@ -110,10 +112,10 @@ class Identity(Kernel):
     -1.5
     """
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         return x
 
-    def derivative(self, x):
+    def derivative(self, x: Array) -> Array:
         return ops.ones_like(x)
 
 
@@ -131,10 +133,10 @@ class Exponential(LogKernel):
 
     takes_minus_infinity = True
 
-    def log(self, x):
+    def log(self, x: Array) -> Array:
         return x
 
-    def log_derivative(self, x):
+    def log_derivative(self, x: Array) -> Array:
         return 1.0
 
 
@@ -150,13 +152,13 @@ class Softplus(Kernel):
 
     takes_minus_infinity = True
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         # At 0 both count as above, so that a second derivative is right there too.
         above, size = ops.where(x < 0, 0, x), ops.where(x < 0, -x, x)
         log_of_one_plus = _log_of_one_plus if is_fused() else ops.log1p
         return above + log_of_one_plus(ops.exp(-size))
 
-    def derivative(self, x):
+    def derivative(self, x: Array) -> Array:
         return ops.sigmoid(x)
 
 
@@ -182,13 +184,13 @@ class Hinge(Kernel):
     def __init__(self, margin: float = 0.5) -> None:
         self.margin = check_number("margin", margin)
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         return ops.relu(x + self.margin)
 
-    def derivative(self, x):
+    def derivative(self, x: Array) -> Array:
         return ops.cast(x > -self.margin, x.dtype)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"margin": self.margin}
 
 
@@ -235,16 +237,16 @@ class MultiHinge(Kernel):
         self.margins = margins
         self.weights = weights
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         return sum(weight * ops.relu(x - margin) for margin, weight in self._steps())
 
-    def derivative(self, x):
+    def derivative(self, x: Array) -> Array:
         return sum(weight * ops.cast(x > margin, x.dtype) for margin, weight in self._steps())
 
     def _steps(self):
         return zip(self.margins, self.weights, strict=True)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"margins": self.margins, "weights": self.weights}
 
 
@@ -260,10 +262,10 @@ class Sigmoid(Kernel):
 
     takes_minus_infinity = True
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         return ops.sigmoid(x)
 
-    def derivative(self, x):
+    def derivative(self, x: Array) -> Array:
         return _sigmoid_slope(x)
 
 
@@ -293,17 +295,17 @@ class SplitSigmoid(Kernel):
         self.below = check_positive("below", below)
         self.above = check_positive("above", above)
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         return ops.sigmoid(self._bent(x))
 
-    def derivative(self, x):
+    def derivative(self, x: Array) -> Array:
         slope = _sigmoid_slope(self._bent(x))
         return ops.where(x < 0, self.below * slope, self.above * slope)
 
     def _bent(self, x):
         return ops.where(x < 0, self.below * x, self.above * x)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"below": self.below, "above": self.above}
 
 
@@ -331,13 +333,13 @@ class SigmoidHinge(Kernel):
     def __init__(self, slope: float = 0.05) -> None:
         self.slope = check_non_negative("slope", slope)
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         return ops.where(x < 0, ops.sigmoid(x), 0.5 + self.slope * x)
 
-    def derivative(self, x):
+    def derivative(self, x: Array) -> Array:
         return ops.where(x < 0, _sigmoid_slope(x), self.slope * ops.ones_like(x))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"slope": self.slope}
 
 
@@ -357,11 +359,11 @@ class Step(Kernel):
 
     takes_minus_infinity = True
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         # A NaN must not count as below.
         return ops.where(ops.isnan(x), x, ops.cast(x > 0, x.dtype))
 
-    def derivative(self, x):
+    def derivative(self, x: Array) -> Array:
         return ops.zeros_like(x)
 
 
@@ -371,10 +373,10 @@ class FunctionKernel(Kernel):
     One that overflows, as e^x beyond x = 88, needs a `LogKernel`.
     """
 
-    def __init__(self, function):
+    def __init__(self, function: Elementwise) -> None:
         self.function = function
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         values = ops.cast(ops.convert_to_tensor(self.function(x)), x.dtype)
         if values.shape != x.shape:
             raise ValueError(
@@ -383,7 +385,7 @@ class FunctionKernel(Kernel):
             )
         return values
 
-    def derivative(self, x):
+    def derivative(self, x: Array) -> Array:
         return derivative(self, x)
 
 
@@ -401,7 +403,7 @@ BY_NAME = {
 
 def get(kernel, argument="kernel"):
     """Makes a `Kernel` of a name, a `Kernel`, a function, or what `serialize` gave of one."""
-    kernel = registration.resolve(kernel, Kernel, BY_NAME)
+    kernel = resolve(kernel, Kernel, BY_NAME)
     if isinstance(kernel, Kernel):
         return kernel
     if callable(kernel):
@@ -420,4 +422,4 @@ def serialize(kernel):
     """
     if isinstance(kernel, FunctionKernel):
         kernel = kernel.function
-    return registration.serialize(kernel)
+    return serialize_part(kernel)

@@ -6,13 +6,13 @@ from typing import Any, Self
 import numpy as np
 from keras import ops
 
+from tfrs_croloss._arguments import check_non_negative, check_number, check_positive
+from tfrs_croloss._registration import register
 from tfrs_croloss._typing import Array, DType
-from tfrs_croloss.losses.arguments import check_non_negative, check_positive
 from tfrs_croloss.losses.base import MASKED_SCORE, Aggregate, RetrievalLoss
 from tfrs_croloss.losses.channels import Channel
 from tfrs_croloss.losses.checks import COSINE_TOLERANCE
 from tfrs_croloss.losses.kernels import MultiHinge
-from tfrs_croloss.losses.registration import register
 
 
 @register
@@ -148,11 +148,12 @@ class MultiMarginLoss(RetrievalLoss):
                 "`negative_weight` follows from `push`. Received: both, negative_weight="
                 f"{options['negative_weight']!r}"
             )
-        quantiles = [check_non_negative("quantiles", q) for q in np.atleast_1d(quantiles)]
-        if not quantiles or any(quantile > 1 for quantile in quantiles):
-            raise ValueError(
-                f"`quantiles` must be between 0 and 1, at least one. Received: {quantiles}"
-            )
+        quantiles = [
+            check_number("quantiles", q, "from 0 to 1", lambda q: 0 <= q <= 1)
+            for q in np.atleast_1d(quantiles)
+        ]
+        if not quantiles:
+            raise ValueError("`quantiles` must be at least one. Received: none")
         scores = np.asarray(ops.convert_to_numpy(scores), "float64").ravel()
         scores = scores[~(scores <= MASKED_SCORE)]
         if not scores.size or not (np.abs(scores) <= 1 + COSINE_TOLERANCE).all():

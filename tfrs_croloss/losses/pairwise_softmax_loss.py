@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
+from tfrs_croloss._arguments import check_choice, check_temperature
+from tfrs_croloss._registration import register
 from tfrs_croloss._typing import DType
-from tfrs_croloss.losses.arguments import check_temperature
-from tfrs_croloss.losses.registration import register
 from tfrs_croloss.losses.sampled_softmax_loss import SampledSoftmaxLoss
 from tfrs_croloss.losses.surrogates import AtanPower, ReluPower, Surrogate, TanhPower
 
@@ -72,11 +72,7 @@ class PairwiseSoftmaxLoss(SampledSoftmaxLoss):
     ) -> None:
         super().__init__(temperature, max_positives, reduction, name, dtype)
         self.robust_temperature = check_temperature("robust_temperature", robust_temperature)
-        if activation not in ACTIVATIONS:
-            raise ValueError(
-                f"`activation` must be one of {', '.join(ACTIVATIONS)}. Received: {activation!r}"
-            )
-        self.activation = activation
+        self.activation = check_choice("activation", activation, ACTIVATIONS)
         self.kernel = ACTIVATIONS[activation](robust_temperature)
 
     def get_config(self):

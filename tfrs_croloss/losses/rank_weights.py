@@ -13,9 +13,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfrs_croloss._typing import ArrayFunction
-from tfrs_croloss.losses.arguments import check_non_negative, check_number, check_positive
-from tfrs_croloss.losses.registration import register, resolve, serialize
+from tfrs_croloss._arguments import check_non_negative, check_number, check_positive
+from tfrs_croloss._registration import register, resolve, serialize
+from tfrs_croloss._typing import Array, Config, RankFunction
 
 # e^80 is near the end of float32.
 MAX_EXPONENT = 80.0
@@ -44,7 +44,7 @@ class RankWeight(abc.ABC):
     least_items: float | None = None
 
     @abc.abstractmethod
-    def density(self, log_rank, log_size):
+    def density(self, log_rank: Array, log_size: Array) -> Array:
         """The density of ln n at ln r: dW/d ln r, which is r · w(r) for w = W'.
 
         Args:
@@ -53,14 +53,14 @@ class RankWeight(abc.ABC):
         """
 
     @abc.abstractmethod
-    def integral(self, log_rank, log_size):
+    def integral(self, log_rank: Array, log_size: Array) -> Array:
         """W(r), with the arguments of `density`."""
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         return cls(**config)
 
 
@@ -133,20 +133,20 @@ class PowerLaw(RankWeight):
             low, high = (middle, high) if mass_up_to_n(middle) < 0.5 else (low, middle)
         return cls(alpha=high)
 
-    def density(self, log_rank, log_size):
+    def density(self, log_rank: Array, log_size: Array) -> Array:
         power = 1.0 - self.alpha
         if power == 0.0:
             return ops.ones_like(log_rank)
         scale = power * log_size / ops.expm1(power * log_size)
         return scale * ops.exp(saturated(power * log_rank))
 
-    def integral(self, log_rank, log_size):
+    def integral(self, log_rank: Array, log_size: Array) -> Array:
         power = 1.0 - self.alpha
         if power == 0.0:
             return log_rank
         return log_size * ops.expm1(saturated(power * log_rank)) / ops.expm1(power * log_size)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"alpha": self.alpha}
 
 
@@ -179,16 +179,14 @@ class LogNormal(RankWeight):
     """
 
     def __init__(self, n: float, spread: float = 1.5) -> None:
-        if check_positive("n", n) < 1:
-            raise ValueError(f"`n` must be at least 1. Received: {n!r}")
-        self.n = self.least_items = n
+        self.n = self.least_items = check_number("n", n, "at least 1", lambda n: n >= 1)
         self.spread = check_positive("spread", spread)
 
-    def density(self, log_rank, log_size):
+    def density(self, log_rank: Array, log_size: Array) -> Array:
         bell = ops.exp(-0.5 * ops.square(self._z(log_rank))) / math.sqrt(2 * math.pi)
         return log_size * bell / (self.spread * self._mass(log_size))
 
-    def integral(self, log_rank, log_size):
+    def integral(self, log_rank: Array, log_size: Array) -> Array:
         return log_size * self._mass(log_rank) / self._mass(log_size)
 
     def _z(self, log_rank):
@@ -201,7 +199,7 @@ class LogNormal(RankWeight):
         )
         return (at_rank - at_one) / 2
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"n": self.n, "spread": self.spread}
 
 
@@ -236,11 +234,11 @@ class Gamma(RankWeight):
         self.concentration = check_positive("concentration", concentration)
         self.rate = check_positive("rate", rate)
 
-    def density(self, log_rank, log_size):
+    def density(self, log_rank: Array, log_size: Array) -> Array:
         mass = self._mass(log_size, log_size)
         return log_size * self._bell(log_rank, log_size) / mass
 
-    def integral(self, log_rank, log_size):
+    def integral(self, log_rank: Array, log_size: Array) -> Array:
         log_end = log_size + math.log(100)
         log_rank = ops.where(log_rank > log_end, log_end, log_rank)
         return log_size * self._mass(log_rank, log_size) / self._mass(log_size, log_size)
@@ -264,7 +262,7 @@ class Gamma(RankWeight):
         values = self._bell(log_ranks, ops.expand_dims(log_size, -1))
         return log_rank * ops.sum(values * ops.cast(NODE_WEIGHTS, log_rank.dtype), axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"concentration": self.concentration, "rate": self.rate}
 
 
@@ -293,7 +291,7 @@ class ExponentialDecay(Gamma):
     def __init__(self, rate: float = 0.1) -> None:
         super().__init__(concentration=1.0, rate=rate)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"rate": self.rate}
 
 
@@ -316,7 +314,7 @@ class FunctionWeight(RankWeight):
     2.0
     """
 
-    def __init__(self, density: ArrayFunction, integral: ArrayFunction) -> None:
+    def __init__(self, density: RankFunction, integral: RankFunction) -> None:
         functions = [
             keras.saving.deserialize_keras_object(function)
             if isinstance(function, dict)
@@ -330,14 +328,14 @@ class FunctionWeight(RankWeight):
                 )
         self._density, self._integral = functions
 
-    def density(self, log_rank, log_size):
+    def density(self, log_rank: Array, log_size: Array) -> Array:
         rank = ops.exp(saturated(log_rank))
         return rank * self._density(rank, ops.expm1(log_size))
 
-    def integral(self, log_rank, log_size):
+    def integral(self, log_rank: Array, log_size: Array) -> Array:
         return self._integral(ops.exp(saturated(log_rank)), ops.expm1(log_size))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             "density": serialize(self._density),
             "integral": serialize(self._integral),

@@ -1,11 +1,11 @@
 """Sampled softmax loss, and what the losses that change a part of it share."""
 
+from tfrs_croloss._arguments import check_temperature
+from tfrs_croloss._registration import register
 from tfrs_croloss._typing import DType
-from tfrs_croloss.losses.arguments import check_temperature
 from tfrs_croloss.losses.base import RetrievalLoss
 from tfrs_croloss.losses.channels import Channel
 from tfrs_croloss.losses.kernels import Exponential, LogKernel
-from tfrs_croloss.losses.registration import register
 
 
 @register

@@ -2,10 +2,10 @@
 
 from keras import ops
 
+from tfrs_croloss._arguments import check_number, check_temperature
+from tfrs_croloss._registration import register
 from tfrs_croloss._typing import DType
-from tfrs_croloss.losses.arguments import check_number, check_temperature
 from tfrs_croloss.losses.base import RowInput
-from tfrs_croloss.losses.registration import register
 from tfrs_croloss.losses.sampled_softmax_loss import SampledSoftmaxLoss
 
 THRESHOLD = RowInput(

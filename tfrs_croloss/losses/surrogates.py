@@ -8,9 +8,10 @@ import math
 
 from keras import ops
 
-from tfrs_croloss.losses.arguments import check_temperature
+from tfrs_croloss._arguments import check_temperature
+from tfrs_croloss._registration import register
+from tfrs_croloss._typing import Array, Config
 from tfrs_croloss.losses.kernels import LogKernel, Softplus
-from tfrs_croloss.losses.registration import register
 
 # What a surrogate that reaches 0 is held at: 0 has no logarithm.
 LEAST = 1e-6
@@ -30,20 +31,20 @@ class Surrogate(LogKernel):
         self.temperature = check_temperature("temperature", temperature)
 
     @abc.abstractmethod
-    def log_surrogate(self, x):
+    def log_surrogate(self, x: Array) -> Array:
         """The logarithm ln σ(x), elementwise."""
 
     @abc.abstractmethod
-    def log_surrogate_derivative(self, x):
+    def log_surrogate_derivative(self, x: Array) -> Array:
         """(ln σ)'(x), elementwise."""
 
-    def log(self, x):
+    def log(self, x: Array) -> Array:
         return self.log_surrogate(x) / self.temperature
 
-    def log_derivative(self, x):
+    def log_derivative(self, x: Array) -> Array:
         return self.log_surrogate_derivative(x) / self.temperature
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"temperature": self.temperature}
 
 
@@ -59,10 +60,10 @@ class LogisticPower(Surrogate):
 
     takes_minus_infinity = True
 
-    def log_surrogate(self, x):
+    def log_surrogate(self, x: Array) -> Array:
         return -Softplus()(-x)
 
-    def log_surrogate_derivative(self, x):
+    def log_surrogate_derivative(self, x: Array) -> Array:
         return ops.sigmoid(-x)
 
 
@@ -78,11 +79,11 @@ class TanhPower(Surrogate):
 
     takes_minus_infinity = True
 
-    def log_surrogate(self, x):
+    def log_surrogate(self, x: Array) -> Array:
         # tanh(x) + 1 = 2 / (1 + e^-2x), which far below is no difference of equal numbers.
         return math.log(2) - Softplus()(-2 * x)
 
-    def log_surrogate_derivative(self, x):
+    def log_surrogate_derivative(self, x: Array) -> Array:
         return 2 * ops.sigmoid(-2 * x)
 
 
@@ -98,10 +99,10 @@ class ReluPower(Surrogate):
 
     takes_minus_infinity = True
 
-    def log_surrogate(self, x):
+    def log_surrogate(self, x: Array) -> Array:
         return ops.log(_held(x + 1))
 
-    def log_surrogate_derivative(self, x):
+    def log_surrogate_derivative(self, x: Array) -> Array:
         return _unless_held(x + 1, 1 / _held(x + 1))
 
 
@@ -117,10 +118,10 @@ class AtanPower(Surrogate):
     1.0
     """
 
-    def log_surrogate(self, x):
+    def log_surrogate(self, x: Array) -> Array:
         return ops.log(_held(_arctan(x) + 1))
 
-    def log_surrogate_derivative(self, x):
+    def log_surrogate_derivative(self, x: Array) -> Array:
         surrogate = _arctan(x) + 1
         return _unless_held(surrogate, 1 / ((1 + ops.square(x)) * _held(surrogate)))
 

@@ -1,9 +1,9 @@
 """Talos: positive and negatives against the score at which their query's top K ends."""
 
+from tfrs_croloss._arguments import check_number
+from tfrs_croloss._registration import register
 from tfrs_croloss._typing import DType
-from tfrs_croloss.losses.arguments import check_number
 from tfrs_croloss.losses.channels import Channel
-from tfrs_croloss.losses.registration import register
 from tfrs_croloss.losses.sampled_softmax_loss import SampledSoftmaxLoss
 from tfrs_croloss.losses.softmax_loss_at_k import THRESHOLD
 from tfrs_croloss.losses.surrogates import LogisticPower

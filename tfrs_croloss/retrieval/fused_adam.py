@@ -1,6 +1,6 @@
 """Adam in one pass over an embedding table."""
 
-from tfrs_croloss.losses.registration import register
+from tfrs_croloss._registration import register
 from tfrs_croloss.retrieval.requirements import tf, tf_keras
 
 

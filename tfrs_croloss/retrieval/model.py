@@ -6,9 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfrs_croloss._typing import Array, Features, Model, StrPath
-from tfrs_croloss.losses.arguments import check_non_negative
-from tfrs_croloss.losses.registration import register
+from tfrs_croloss._arguments import check_non_negative
+from tfrs_croloss._registration import register
+from tfrs_croloss._typing import Array, Features, StrPath, Tower
 from tfrs_croloss.retrieval.foreign import check_not_foreign
 from tfrs_croloss.retrieval.negatives import InBatchNegatives, Negatives, candidate_weight, parts_of
 from tfrs_croloss.retrieval.precision import at_least_float32
@@ -91,8 +91,8 @@ class RetrievalModel(tfrs.Model):
 
     def __init__(
         self,
-        query_tower: Model,
-        candidate_tower: Model,
+        query_tower: Tower,
+        candidate_tower: Tower,
         num_items: int,
         task: Retrieval,
         negatives: Negatives | Sequence[Negatives],

@@ -14,12 +14,13 @@ sides and the sum is that over all other items; p_s need not be conditioned on i
 
 import abc
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 
-from tfrs_croloss._typing import Array
-from tfrs_croloss.losses.arguments import check_count, check_non_negative
-from tfrs_croloss.losses.registration import register, resolve, serialize
+from tfrs_croloss._arguments import check_count, check_non_negative
+from tfrs_croloss._registration import register, resolve, serialize
+from tfrs_croloss._typing import Array, Config
 from tfrs_croloss.retrieval.requirements import tf
 
 
@@ -35,17 +36,17 @@ class Negatives(abc.ABC):
     """
 
     num_items: int | None = None
-    num_negatives = 0
+    num_negatives: int = 0
 
     @abc.abstractmethod
-    def __call__(self, step):
+    def __call__(self, step: Array) -> Array:
         """Positions of items drawn with replacement, int32 `[num_negatives]`."""
 
     @abc.abstractmethod
-    def probability(self, items):
+    def probability(self, items: Array) -> Array:
         """The probability of each item in one draw: int32 `[n]` to float32 `[n]`."""
 
-    def expected_count(self, items, num_positives):
+    def expected_count(self, items: Array, num_positives: Array) -> Array:
         """E_j, how often the part brings each item to a row.
 
         Args:
@@ -58,11 +59,11 @@ class Negatives(abc.ABC):
         return self.num_negatives * self.probability(items)
 
     @abc.abstractmethod
-    def get_config(self):
+    def get_config(self) -> Config:
         """The arguments, as plain values."""
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         """The part that `get_config` is of."""
         return cls(**config)
 
@@ -95,11 +96,11 @@ class InBatchNegatives(Negatives):
             self.num_items = len(self.item_counts)
             self._probability = _constant(self.item_counts / self.item_counts.sum(), tf.float32)
 
-    def __call__(self, step):
+    def __call__(self, step: Array) -> Array:
         """No items of its own: the batch brings them."""
         return tf.zeros([0], tf.int32)
 
-    def probability(self, items):
+    def probability(self, items: Array) -> Array:
         if self.item_counts is None:
             raise ValueError(
                 "`item_counts` of InBatchNegatives must be given for the probability of an item. "
@@ -107,11 +108,11 @@ class InBatchNegatives(Negatives):
             )
         return tf.gather(self._probability, items)
 
-    def expected_count(self, items, num_positives):
+    def expected_count(self, items: Array, num_positives: Array) -> Array:
         others = tf.cast(tf.maximum(num_positives - 1, 0), tf.float32)
         return others * self.probability(items)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"item_counts": None if self.item_counts is None else self.item_counts.tolist()}
 
 
@@ -133,12 +134,14 @@ class UniformNegatives(Negatives):
     TensorShape([4])
     """
 
+    num_items: int
+
     def __init__(self, num_items: int, num_negatives: int, seed: int = 0) -> None:
         self.num_items = check_count("num_items", num_items)
         self.num_negatives = check_count("num_negatives", num_negatives)
         self.seed = seed
 
-    def __call__(self, step):
+    def __call__(self, step: Array) -> Array:
         return tf.random.stateless_uniform(
             [self.num_negatives],
             _seed(self.seed, step),
@@ -147,10 +150,10 @@ class UniformNegatives(Negatives):
             alg="philox",  # By default it depends on the device.
         )
 
-    def probability(self, items):
+    def probability(self, items: Array) -> Array:
         return tf.fill(tf.shape(items), 1 / self.num_items)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             "num_items": self.num_items,
             "num_negatives": self.num_negatives,
@@ -176,18 +179,19 @@ class AllItems(Negatives):
     array([0, 1, 2, 3], dtype=int32)
     """
 
+    num_items: int
     seed = None  # Nothing is drawn.
 
     def __init__(self, num_items: int) -> None:
         self.num_items = self.num_negatives = check_count("num_items", num_items)
 
-    def __call__(self, step):
+    def __call__(self, step: Array) -> Array:
         return tf.range(self.num_items)
 
-    def probability(self, items):
+    def probability(self, items: Array) -> Array:
         return tf.fill(tf.shape(items), 1 / self.num_items)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"num_items": self.num_items}
 
 
@@ -233,7 +237,7 @@ class PopularityNegatives(Negatives):
         self._cumulative = _constant(cumulative / cumulative[-1], tf.float64)
         self._probability = _constant(weight / cumulative[-1], tf.float32)
 
-    def __call__(self, step):
+    def __call__(self, step: Array) -> Array:
         # A negative step: otherwise the numbers would be those of UniformNegatives of this seed.
         high, low = tf.unstack(
             tf.random.stateless_uniform(
@@ -251,10 +255,10 @@ class PopularityNegatives(Negatives):
         # The first item whose cumulative share is above; that of an item without any never is.
         return _count_up_to(self._cumulative, uniform)
 
-    def probability(self, items):
+    def probability(self, items: Array) -> Array:
         return tf.gather(self._probability, items)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             "item_counts": self.item_counts.tolist(),
             "num_negatives": self.num_negatives,
@@ -283,7 +287,7 @@ class MixedNegatives(Negatives):
     """
 
     def __init__(self, parts: Sequence[Negatives]) -> None:
-        self.parts = parts_of([resolve(part, Negatives, {}) for part in parts])
+        self.parts = parts_of([resolve(part, Negatives, {}) for part in parts], "parts")
         for part in self.parts:
             if not part.num_negatives:
                 raise ValueError(
@@ -293,18 +297,18 @@ class MixedNegatives(Negatives):
         self.num_items = self.parts[0].num_items
         self.num_negatives = sum(part.num_negatives for part in self.parts)
 
-    def __call__(self, step):
+    def __call__(self, step: Array) -> Array:
         return tf.concat([part(step) for part in self.parts], axis=0)
 
-    def probability(self, items):
+    def probability(self, items: Array) -> Array:
         counts = [part.num_negatives * part.probability(items) for part in self.parts]
         return tf.add_n(counts) / self.num_negatives
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"parts": [serialize(part) for part in self.parts]}
 
 
-def parts_of(negatives):
+def parts_of(negatives, name="negatives"):
     """The parts of `negatives`, a part or a list of them, as a flat tuple.
 
     Raises:
@@ -314,21 +318,21 @@ def parts_of(negatives):
     parts = []
     for part in negatives if isinstance(negatives, (list, tuple)) else [negatives]:
         if part is not None and not isinstance(part, Negatives):
-            raise ValueError(f"negatives must be parts such as UniformNegatives. Received: {part}")
+            raise ValueError(f"`{name}` must be parts such as UniformNegatives. Received: {part!r}")
         parts += part.parts if isinstance(part, MixedNegatives) else [part]
     if not parts or None in parts:
         raise ValueError(
-            "there is nothing to compare a positive with: negatives must hold a part such as "
-            f"UniformNegatives or InBatchNegatives. Received: {negatives}"
+            f"`{name}` must hold a part such as UniformNegatives or InBatchNegatives: there is "
+            f"nothing else to compare a positive with. Received: {negatives!r}"
         )
     sizes = {part.num_items for part in parts} - {None}
     if len(sizes) > 1:
-        raise ValueError(f"negatives must be of one catalogue. Received: {sorted(sizes)} items")
+        raise ValueError(f"`{name}` must be of one catalogue. Received: {sorted(sizes)} items")
     kinds = [(type(part).__name__, getattr(part, "seed", id(part))) for part in parts]
     for kind, seed in kinds:
         if kinds.count((kind, seed)) > 1:
             raise ValueError(
-                "negatives of one kind must have different seeds, or they are the same items "
+                f"`{name}` of one kind must have different seeds, or they are the same items "
                 f"twice. Received: {kind} twice, seed={seed}"
             )
     return tuple(parts)

@@ -3,7 +3,7 @@
 import inspect
 from typing import Any
 
-from tfrs_croloss.losses.registration import serialize
+from tfrs_croloss._registration import serialize
 from tfrs_croloss.retrieval.negatives import Negatives
 from tfrs_croloss.retrieval.requirements import tf, tf_keras
 from tfrs_croloss.retrieval.task import Retrieval

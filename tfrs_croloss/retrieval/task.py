@@ -4,11 +4,11 @@ from typing import Any, Literal
 
 import keras
 
+from tfrs_croloss._arguments import check_count, check_positive
+from tfrs_croloss._registration import register, serialize
 from tfrs_croloss._typing import Loss
 from tfrs_croloss.losses import CROLoss, RetrievalLoss, embedding_loss
-from tfrs_croloss.losses.arguments import check_count, check_positive
 from tfrs_croloss.losses.differentiation import traced_as_written
-from tfrs_croloss.losses.registration import register, serialize
 from tfrs_croloss.retrieval.arguments import (
     as_candidates,
     as_integers,

@@ -1,7 +1,7 @@
 """The scores at which users' top K end, for losses that aim at it."""
 
+from tfrs_croloss._arguments import check_count
 from tfrs_croloss.index import ExactIndex
-from tfrs_croloss.losses.arguments import check_count
 from tfrs_croloss.retrieval.requirements import tf
 
 

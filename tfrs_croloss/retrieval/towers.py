@@ -6,7 +6,7 @@ candidate tower takes positions of items. Any other Keras models of these shapes
 
 from typing import Any
 
-from tfrs_croloss.losses.registration import register
+from tfrs_croloss._registration import register
 from tfrs_croloss.retrieval.precision import at_least_float32
 from tfrs_croloss.retrieval.requirements import tf, tf_keras
 

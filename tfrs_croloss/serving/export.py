@@ -5,15 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tfrs_croloss._arguments import check_choice, check_count
 from tfrs_croloss._files import replaced_folder, versions
 from tfrs_croloss._typing import Array, Features, SparseMatrix, StrPath
 from tfrs_croloss.index.membership import as_membership
 from tfrs_croloss.index.validation import as_embeddings
-from tfrs_croloss.losses.arguments import check_count
+from tfrs_croloss.losses.checks import check_shape
 from tfrs_croloss.retrieval.model import RetrievalModel
 from tfrs_croloss.retrieval.requirements import tf
+from tfrs_croloss.serving.graph import ServingGraph
 from tfrs_croloss.serving.search import ExactSearch, ScaNNSearch
-from tfrs_croloss.serving.server import Server
 from tfrs_croloss.serving.warm_up import write_warm_up
 
 if TYPE_CHECKING:
@@ -121,8 +122,7 @@ def export_model(
     [[b'y'], [b'x']]
     """
     k = check_count("k", k)
-    if search not in SEARCHES:
-        raise ValueError(f"`search` must be one of {', '.join(SEARCHES)}. Received: {search!r}")
+    check_choice("search", search, SEARCHES)
     if model.num_items != len(data.items):
         raise ValueError(f"`model` has {model.num_items} items, `data` has {len(data.items)}")
     folder = None if version is None else Path(path) / str(check_count("version", version))
@@ -141,8 +141,8 @@ def export_model(
         index = ExactSearch(candidates)
     else:
         index = ScaNNSearch(candidates, target_recall=target_recall, sample_queries=queries, k=k)
-    server = Server(model, data, index, queries, history_length, seen, mask_history)
-    signatures = server.signatures(min(k, len(data.items)))
+    graph = ServingGraph(model, data, index, queries, history_length, seen, mask_history)
+    signatures = graph.signatures(min(k, len(data.items)))
     options = tf.saved_model.SaveOptions(
         namespace_whitelist=["Scann"] if search == "scann" else None
     )
@@ -150,7 +150,7 @@ def export_model(
     folder = folder or Path(path) / str(max(versions(path), default=0) + 1)
     with replaced_folder(folder) as temporary:
         try:
-            tf.saved_model.save(server, str(temporary), signatures=signatures, options=options)
+            tf.saved_model.save(graph, str(temporary), signatures=signatures, options=options)
             write_warm_up(temporary, Path(path).name, signatures)
             description = json.dumps(index.describe(), indent=2)
             (temporary / "assets.extra" / "index.json").write_text(description + "\n")
@@ -172,11 +172,7 @@ def _embeddings(model, data, history_length, query):
         ("model.candidate_embeddings()", candidates, len(data.items)),
         ("model.query_embeddings(query)", queries, len(data.users)),
     ):
-        if len(found) != wanted:
-            raise ValueError(
-                f"`{name}` must have shape {(wanted, candidates.shape[1])}. "
-                f"Received: shape {found.shape}"
-            )
+        check_shape(name, found, (wanted, candidates.shape[1]))
     return candidates, queries
 
 
@@ -197,7 +193,7 @@ def _embedded(model, query):
         raise ValueError(
             f"`query` could not be embedded by {type(model.query_tower).__name__}: "
             f"{type(e).__name__}: {e}. Expected the features that it takes, an array or a dict of "
-            f"arrays. Received: {came}."
+            f"arrays. Received: {came}"
         ) from e
 
 
@@ -217,13 +213,13 @@ def _check_query(query, num_users):
     if isinstance(query, Mapping):
         named = {f"query[{name!r}]": features for name, features in query.items()}
         if not named:
-            raise ValueError("`query` must have features. Received: an empty dict.")
+            raise ValueError("`query` must have features. Received: an empty dict")
     for name, features in named.items():
         for feature in tf.nest.flatten(features):
             if not hasattr(feature, "shape"):
                 raise TypeError(
                     f"`{name}` must be an array with a row for each of the {num_users} users, "
-                    f"e.g. `numpy.asarray(…)`. Received: {type(features).__name__}."
+                    f"e.g. `numpy.asarray(…)`. Received: {type(features).__name__}"
                 )
             shape = tuple(feature.shape)
             if shape[:1] != (num_users,):

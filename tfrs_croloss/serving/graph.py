@@ -5,7 +5,7 @@ import numpy as np
 from tfrs_croloss.retrieval.requirements import tf
 
 
-class Server(tf.Module):
+class ServingGraph(tf.Module):
     """Functions from users, histories or query embeddings to the best items.
 
     Args:
