@@ -224,7 +224,7 @@ def check_errors(strategy):
             "memory_size": 3,
             "cross_replica": False,
         },
-        r"`candidate_weight` must have shape \[num_candidates\] where there are": {
+        r"`candidate_weight` must have shape \[num_candidates\], or be a function, where": {
             "candidate_weight": lambda items: tf.ones([tf.shape(items)[0]] * 2)
         },
         "`candidate_ids` must be integers or strings. Received: float32": {

@@ -108,7 +108,8 @@ class WeighingTask(Retrieval):
         known_positive_ids=None,
         in_batch=True,
         training=None,
-        threshold=None,
+        row_inputs=None,
+        own=None,
     ):
         self.taken = {
             "queries": queries,

@@ -10,7 +10,16 @@ import pytest
 @pytest.mark.slow
 @pytest.mark.parametrize("num_replicas", [2, 4])
 def test_replicas_train_as_one_device_with_the_whole_batch(num_replicas):
+    check("tests.retrieval.task_on_replicas", num_replicas)
+
+
+@pytest.mark.slow
+def test_rows_and_candidates_on_replicas():
+    check("tests.retrieval.structures_on_replicas", 2)
+
+
+def check(module, num_replicas):
     root = Path(__file__).resolve().parents[2]
-    command = [sys.executable, "-m", "tests.retrieval.task_on_replicas", str(num_replicas)]
+    command = [sys.executable, "-m", module, str(num_replicas)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]

@@ -15,7 +15,7 @@ from tests.losses.losses import CASES, each_loss, make_each_loss
 from tests.losses.naive import cro_loss
 from tests.retrieval.naive import retrieval_loss
 from tfrs_croloss import CROLoss, MultiMarginLoss, SoftmaxLossAtK
-from tfrs_croloss.losses import Channel, Hinge, RetrievalLoss
+from tfrs_croloss.losses import Candidates, Channel, Hinge, RetrievalLoss
 from tfrs_croloss.retrieval import Retrieval
 
 B, EXTRA, DIM = 8, 5, 4
@@ -758,7 +758,7 @@ WRONG_CALLS = {
     "matrix of weights with a memory": (
         {"memory_size": 4},
         {"candidate_weight": np.ones([B, ALL], "float32"), "training": True},
-        r"`candidate_weight` must have shape \[num_candidates\] where .* shape \(8, 13\)",
+        r"`candidate_weight` must have shape \[num_candidates\], or be a func.*\(8, 13\)",
     ),
     "no negatives": (
         {},
@@ -789,7 +789,10 @@ WRONG_CALLS = {
         for name, value in {
             "candidate_weight": CANDIDATE_WEIGHT,
             "known_positive_ids": KNOWN,
-            "threshold": np.zeros(B, "float32"),
+            "row_inputs": {"threshold": np.zeros(B, "float32")},
+            "own": Candidates(CANDIDATES, np.zeros([B, 2], int)),
+            "query_features": {"x": QUERIES},
+            "candidate_features": {"x": CANDIDATES},
         }.items()
     },
     "no thresholds": (
@@ -799,12 +802,15 @@ WRONG_CALLS = {
     ),
     "few thresholds": (
         {"loss": SoftmaxLossAtK()},
-        {"threshold": np.zeros(B - 1, "float32")},
+        {"row_inputs": {"threshold": np.zeros(B - 1, "float32")}},
         r"`threshold` must have one of the shapes \(8,\), \(8, 1\). Received: shape \(7,\)",
     ),
     "thresholds and log-Q": (
         {"loss": SoftmaxLossAtK()},
-        {"threshold": np.zeros(B), "candidate_sampling_probability": PROBABILITY},
+        {
+            "row_inputs": {"threshold": np.zeros(B)},
+            "candidate_sampling_probability": PROBABILITY,
+        },
         "`threshold` and `candidate_sampling_probability` exclude each other",
     ),
 }

@@ -103,12 +103,12 @@ def test_scores_and_thresholds_are_in_the_same_units(name, temperature, in_a_gra
     np.testing.assert_allclose(function(BATCH), expected, rtol=1e-4)
 
 
-def test_the_log_q_of_a_loss_without_thresholds_may_have_some():
-    probability = np.full(4, 0.1, "float32")
-    task, x = Retrieval(loss=CROLoss()), np.eye(4, dtype="float32")
-    options = {"candidate_sampling_probability": probability}
-    with_one = task(x, x, threshold=np.full(4, np.nan), **options)
-    np.testing.assert_array_equal(with_one, task(x, x, **options))
+def test_a_loss_without_thresholds_takes_none():
+    x = np.eye(4, dtype="float32")
+    with pytest.raises(ValueError, match="`threshold` must be left out: CROLoss wants nothing of"):
+        Retrieval(loss=CROLoss())(x, x, row_inputs={"threshold": np.ones(4)})
+    with pytest.raises(ValueError, match="`thresholds` must be None for CROLoss, which wants none"):
+        model_of(CROLoss(), thresholds=Thresholds(NUM_USERS, 2))
 
 
 def test_it_trains_and_is_not_trained():

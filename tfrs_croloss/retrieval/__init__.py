@@ -7,6 +7,7 @@ from tfrs_croloss.retrieval.negatives import (
     InBatchNegatives,
     MixedNegatives,
     Negatives,
+    OwnNegatives,
     PopularityNegatives,
     UniformNegatives,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "ItemTower",
     "MixedNegatives",
     "Negatives",
+    "OwnNegatives",
     "PopularityNegatives",
     "Retrieval",
     "RetrievalModel",

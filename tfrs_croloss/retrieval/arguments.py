@@ -1,8 +1,9 @@
 """What a call of the task takes, as tensors of one shape and dtype each."""
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from tfrs_croloss.losses.checks import check_shape
+from tfrs_croloss.losses.checks import argument, by_name, check_shape
 from tfrs_croloss.losses.tensors import is_ranked, with_slots
 from tfrs_croloss.retrieval.requirements import tf, tfrs
 
@@ -107,6 +108,40 @@ def as_probabilities(probabilities, candidates):
         with tf.control_dependencies([] if is_row is None else [is_row]):
             x = tf.identity(x)
     return tf.broadcast_to(tf.reshape(x, [-1]), tf.shape(candidates)[:1])
+
+
+class Weights(NamedTuple):
+    """Weights of candidates by name: `[c]`, `[q, c]`, and functions of features."""
+
+    of_candidates: dict[str, Any]
+    of_scores: dict[str, Any]
+    functions: dict[str, Any]
+
+
+def as_weights(candidate_weight, dtype):
+    """The `Weights` of a call."""
+    weights = Weights({}, {}, {})
+    for name, weight in by_name(candidate_weight).items():
+        if callable(weight):
+            weights.functions[name] = weight
+            continue
+        weight = _as_tensor(argument(name), weight, dtype, ((None,), (None, None)))
+        kind = weights.of_scores if weight.shape.rank == 2 else weights.of_candidates
+        kind[name] = weight
+    return weights
+
+
+def as_features(name, features, rows):
+    """A dict of features as tensors with a row each; None stays."""
+    if features is None:
+        return None
+    if not isinstance(features, dict):
+        raise ValueError(f"`{name}` must be a dict of tensors. Received: {features!r:.100}")
+    features = tf.nest.map_structure(tf.convert_to_tensor, features)
+    for x in tf.nest.flatten(features):
+        if x.shape.rank is not None:
+            check_shape(name, x, (rows.shape[0], *x.shape[1:]))
+    return features
 
 
 def as_mask(mask, queries, candidates):

@@ -9,10 +9,18 @@ import numpy as np
 from tfrs_croloss._arguments import check_non_negative
 from tfrs_croloss._registration import register
 from tfrs_croloss._typing import Array, Features, StrPath, Tower
+from tfrs_croloss.losses import Candidates, RetrievalLoss
+from tfrs_croloss.losses.softmax_loss_at_k import THRESHOLD
 from tfrs_croloss.retrieval.foreign import check_not_foreign
-from tfrs_croloss.retrieval.negatives import InBatchNegatives, Negatives, candidate_weight, parts_of
+from tfrs_croloss.retrieval.negatives import (
+    InBatchNegatives,
+    Negatives,
+    OwnNegatives,
+    candidate_weight,
+    parts_of,
+)
 from tfrs_croloss.retrieval.precision import at_least_float32
-from tfrs_croloss.retrieval.replicas import summed
+from tfrs_croloss.retrieval.replicas import rows_before, summed
 from tfrs_croloss.retrieval.requirements import tf, tf_keras, tfrs
 from tfrs_croloss.retrieval.saving import (
     build,
@@ -164,8 +172,9 @@ class RetrievalModel(tfrs.Model):
 
         Args:
             inputs: A dict of `query` features, of `item` positions `[num_queries]`, and optionally
-                of `sample_weight` `[num_queries]` and of `known_positives`, as the task takes them
-                as `known_positive_ids`.
+                of `sample_weight` `[num_queries]`, of `known_positives`, as the task takes them as
+                `known_positive_ids`, and of `[num_queries]` under the names of the loss's
+                `row_inputs`.
             training: Whether to train.
 
         Returns:
@@ -178,15 +187,19 @@ class RetrievalModel(tfrs.Model):
         positives = tf.cast(inputs["item"], tf.int32)
         num_queries = tf.shape(positives)[0]
         items = tf.concat([positives, *(part(self.step) for part in self.negatives)], axis=0)
+        own = self._own_items(num_queries)
         if training:
             # A graph that finds the data at an end would count a step all the same.
             with tf.control_dependencies([positives]):
                 self.step.assign_add(1)
-        weight = None
-        if self.weigh:
-            is_shared = self.in_batch and self.task.cross_replica
-            num_positives = tf.cast(summed(num_queries), tf.int32) if is_shared else num_queries
-            weight = candidate_weight(self.negatives, items, num_positives)
+        is_shared = self.in_batch and self.task.cross_replica
+        num_positives = tf.cast(summed(num_queries), tf.int32) if is_shared else num_queries
+
+        def weight_of(items):
+            if not self.weigh:
+                return None
+            return candidate_weight(self.negatives, items, num_positives)
+
         queries = self.query_tower(inputs["query"], training=training)
         self.built = True  # For Keras, which looks for it when it saves.
         if training and self.query_dropout:
@@ -198,16 +211,47 @@ class RetrievalModel(tfrs.Model):
             sample_weight=inputs.get("sample_weight"),
             candidate_ids=items,
             compute_metrics=not training,
-            candidate_weight=weight,
+            candidate_weight=weight_of(items),
             known_positive_ids=inputs.get("known_positives"),
             in_batch=self.in_batch,
             training=training,
-            threshold=None if self.thresholds is None else self.thresholds(inputs["query"]),
+            row_inputs=self._row_inputs(inputs),
+            own=None if own is None else self._own(own, weight_of(own), training),
         )
         if self.reverse_task is not None:
             reverse = self._reverse_loss(inputs, candidates[:num_queries], queries, training)
             loss += self.reverse_weight * reverse
         return loss
+
+    def _row_inputs(self, inputs):
+        """What the loss wants to know of the rows, from the batch or the thresholds."""
+        if not isinstance(self.task.loss, RetrievalLoss):
+            return None
+        names = [wanted.name for wanted in self.task.loss.row_inputs]
+        found = {name: inputs[name] for name in names if name in inputs}
+        if self.thresholds is not None:
+            found[THRESHOLD.name] = self.thresholds(inputs["query"])
+        return found or None
+
+    def _own_items(self, num_queries):
+        """Positions of items that each row has of its own `[num_queries, m]`, or None."""
+        parts = [part for part in self.negatives if isinstance(part, OwnNegatives)]
+        if not parts:
+            return None
+        # Every replica draws for the rows of all, so that a row gets the same wherever it is.
+        before, total = rows_before(num_queries)
+        items = tf.concat([part.draw_for_rows(self.step, total) for part in parts], axis=1)
+        return items[before : before + num_queries]
+
+    def _own(self, items, weight, training):
+        """The rows' own candidates; an item is embedded once, however many rows have it."""
+        different, index = tf.unique(tf.reshape(items, [-1]))
+        return Candidates(
+            self.embed_items(different, training=training),
+            tf.reshape(index, tf.shape(items)),
+            ids=items,
+            weight=weight,
+        )
 
     def _reverse_loss(self, inputs, items, queries, training):
         """The loss of the items that ask for their users."""
@@ -450,6 +494,11 @@ def _check_weighed(task, parts):
 def _check_thresholds(task, thresholds, num_items):
     """Raises a ValueError unless there can be such thresholds, and the loss can take them."""
     check_not_foreign("thresholds", task.loss)
+    if THRESHOLD.name not in [wanted.name for wanted in task.loss.row_inputs]:
+        raise ValueError(
+            f"`thresholds` must be None for {type(task.loss).__name__}, which wants none. "
+            f"Received: {thresholds!r}"
+        )
     if thresholds.k > num_items:
         raise ValueError(
             f"`thresholds` must be of a k of at most the model's {num_items} items. "

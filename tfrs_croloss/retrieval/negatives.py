@@ -23,6 +23,9 @@ from tfrs_croloss._registration import register, resolve, serialize
 from tfrs_croloss._typing import Array, Config
 from tfrs_croloss.retrieval.requirements import tf
 
+# Before the steps of draws for rows; no training has as many.
+OWN_STEPS = 2**40
+
 
 class Negatives(abc.ABC):
     """Base class of the parts that a row's negatives come from.
@@ -41,6 +44,12 @@ class Negatives(abc.ABC):
     @abc.abstractmethod
     def __call__(self, step: Array) -> Array:
         """Positions of items drawn with replacement, int32 `[num_negatives]`."""
+
+    def draw(self, step: Array, number: Array) -> Array:
+        """Likewise any number of them, int32 `[number]`, for `OwnNegatives`."""
+        raise ValueError(
+            f"`part` must have a method `draw(step, number)`. Received: {type(self).__name__}"
+        )
 
     @abc.abstractmethod
     def probability(self, items: Array) -> Array:
@@ -142,8 +151,11 @@ class UniformNegatives(Negatives):
         self.seed = seed
 
     def __call__(self, step: Array) -> Array:
+        return self.draw(step, self.num_negatives)
+
+    def draw(self, step: Array, number: Array) -> Array:
         return tf.random.stateless_uniform(
-            [self.num_negatives],
+            [number],
             _seed(self.seed, step),
             maxval=self.num_items,
             dtype=tf.int32,
@@ -238,10 +250,13 @@ class PopularityNegatives(Negatives):
         self._probability = _constant(weight / cumulative[-1], tf.float32)
 
     def __call__(self, step: Array) -> Array:
+        return self.draw(step, self.num_negatives)
+
+    def draw(self, step: Array, number: Array) -> Array:
         # A negative step: otherwise the numbers would be those of UniformNegatives of this seed.
         high, low = tf.unstack(
             tf.random.stateless_uniform(
-                [2, self.num_negatives],
+                [2, number],
                 _seed(self.seed, -1 - step),
                 minval=None,
                 maxval=None,
@@ -265,6 +280,59 @@ class PopularityNegatives(Negatives):
             "beta": self.beta,
             "seed": self.seed,
         }
+
+
+@register
+class OwnNegatives(Negatives):
+    """Items that each row draws for itself, as another part draws those that all rows share.
+
+    Twice the draws of a batch are as many negatives, and no two rows have the same: what a row
+    learns does not hang on what the others drew. They cost more for it: a row's own candidates are
+    read for it alone.
+
+    Args:
+        part: `UniformNegatives` or `PopularityNegatives`, or a part of one's own with a `draw`; its
+            `num_negatives` are those of a row.
+
+    Raises:
+        ValueError: If the part can't draw for rows.
+
+    Example:
+    >>> from tfrs_croloss.retrieval import OwnNegatives, UniformNegatives
+    >>> part = OwnNegatives(UniformNegatives(num_items=9066, num_negatives=4))
+    >>> part.draw_for_rows(step=0, num_rows=3).shape
+    TensorShape([3, 4])
+    """
+
+    def __init__(self, part: Negatives) -> None:
+        self.part = resolve(part, Negatives, {})
+        if not (isinstance(self.part, Negatives) and self.part.num_negatives):
+            raise ValueError(
+                "`part` must be negatives that are drawn, e.g. UniformNegatives. "
+                f"Received: {self.part!r}"
+            )
+        self.num_items = self.part.num_items
+        self.num_negatives = self.part.num_negatives
+        # Parts of one kind must have different ones.
+        self.seed = type(self.part).__name__, getattr(self.part, "seed", id(self.part))
+
+    def __call__(self, step: Array) -> Array:
+        """No items that all rows share."""
+        return tf.zeros([0], tf.int32)
+
+    def draw_for_rows(self, step: Array, num_rows: Array) -> Array:
+        """Positions of items, int32 `[num_rows, num_negatives]`."""
+        # The steps of another stream: the shared draws of this seed would be the first rows'.
+        step = tf.cast(step, tf.int64) + OWN_STEPS
+        return tf.reshape(
+            self.part.draw(step, num_rows * self.num_negatives), [num_rows, self.num_negatives]
+        )
+
+    def probability(self, items: Array) -> Array:
+        return self.part.probability(items)
+
+    def get_config(self) -> Config:
+        return {"part": serialize(self.part)}
 
 
 @register

@@ -8,8 +8,8 @@ class Pool:
     """What queries are compared with: positives of all rows, extra candidates, the memory.
 
     Args:
-        columns: What is known of this replica's candidates: a dict of tensors
-            `[num_candidates, ...]`, the positives of its queries first.
+        columns: What is known of this replica's candidates: tensors `[num_candidates, ...]` in a
+            dict, the positives of its queries first.
         num_queries: Queries of this replica.
         in_batch: Whether positives are candidates of other rows.
         cross_replica: Whether those of other replicas are, too.
@@ -25,8 +25,8 @@ class Pool:
 
     def __init__(self, columns, num_queries, in_batch, cross_replica, memory):
         self.num_queries = num_queries
-        self.own = {name: x[:num_queries] for name, x in columns.items()}
-        extras = {name: x[num_queries:] for name, x in columns.items()}
+        self.own = tf.nest.map_structure(lambda x: x[:num_queries], columns)
+        extras = tf.nest.map_structure(lambda x: x[num_queries:], columns)
         # What no one looks at is not sent.
         is_gathered = cross_replica and (in_batch or memory is not None)
         self.everyone, self.offset = gathered(self.own) if is_gathered else (self.own, 0)
@@ -37,9 +37,7 @@ class Pool:
         sources.append(extras)
         if memory is not None:
             sources.append(memory.read(columns))
-        self.columns = {
-            name: tf.concat([source[name] for source in sources], axis=0) for name in columns
-        }
+        self.columns = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *sources)
         self.positive_index = self.offset + tf.range(num_queries) if in_batch else None
         self.present = None
         if memory is not None:

@@ -18,11 +18,20 @@ def summed(x):
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, x)
 
 
+def rows_before(num_rows):
+    """The rows of the replicas before this one, and those of all."""
+    if num_replicas() == 1:
+        return 0, num_rows
+    context = tf.distribute.get_replica_context()
+    counts = context.all_gather(tf.reshape(num_rows, [1]), axis=0)
+    return tf.reduce_sum(counts[: context.replica_id_in_sync_group]), tf.reduce_sum(counts)
+
+
 def gathered(columns):
     """The rows of all replicas, in the replicas' order; any number of rows on each.
 
     Args:
-        columns: A dict of tensors `[num_rows, ...]`. The gradient of a floating-point one comes
+        columns: Tensors `[num_rows, ...]` in a dict. The gradient of a floating-point one comes
             back from all replicas.
 
     Returns:
@@ -30,7 +39,6 @@ def gathered(columns):
     """
     if num_replicas() == 1:
         return columns, 0
+    offset, _ = rows_before(tf.shape(tf.nest.flatten(columns)[0])[0])
     context = tf.distribute.get_replica_context()
-    counts = context.all_gather(tf.shape(next(iter(columns.values())))[:1], axis=0)
-    offset = tf.reduce_sum(counts[: context.replica_id_in_sync_group])
-    return {name: context.all_gather(x, axis=0) for name, x in columns.items()}, offset
+    return tf.nest.map_structure(lambda x: context.all_gather(x, axis=0), columns), offset

@@ -8,15 +8,19 @@ from tfrs_croloss._arguments import check_count, check_positive
 from tfrs_croloss._registration import register, serialize
 from tfrs_croloss._typing import Loss
 from tfrs_croloss.losses import CROLoss, RetrievalLoss, embedding_loss
+from tfrs_croloss.losses.channels import CANDIDATE_WEIGHT
+from tfrs_croloss.losses.checks import by_name
 from tfrs_croloss.losses.differentiation import traced_as_written
 from tfrs_croloss.retrieval.arguments import (
     as_candidates,
+    as_features,
     as_integers,
     as_mask,
     as_metrics,
     as_probabilities,
     as_queries,
     as_row_weights,
+    as_weights,
     is_string,
 )
 from tfrs_croloss.retrieval.batch_metrics import BatchMetrics
@@ -209,7 +213,10 @@ class Retrieval(tfrs.tasks.Retrieval):
         known_positive_ids=None,
         in_batch=True,
         training=None,
-        threshold=None,
+        row_inputs=None,
+        own=None,
+        query_features=None,
+        candidate_features=None,
     ):
         """Computes the loss, as `tfrs.tasks.Retrieval.call`, and updates the metrics.
 
@@ -229,8 +236,13 @@ class Retrieval(tfrs.tasks.Retrieval):
             score_mask: Bool `[num_queries, num_candidates]`, or what broadcasts to that, as
                 `[num_candidates]` and `[num_queries, 1]`: False where a candidate is absent. A row
                 whose positive is absent has no loss.
-            candidate_weight: v_j ≥ 0, `[num_candidates]`, or `[num_queries, num_candidates]` where
-                there are no candidates beyond these: how many items each stands for.
+            candidate_weight: v_j ≥ 0, `[num_candidates]`: how many items each stands for. Where
+                there are no candidates beyond these, also `[num_queries, num_candidates]`. Or a
+                function from what is known of a block of rows and of all candidates to
+                `[block, all candidates]`, of which no more than that is ever held: of two dicts,
+                one with the `embedding` of the rows and the `query_features`, one with the
+                `embedding` of the candidates, their `id` where `candidate_ids` are given, and the
+                `candidate_features`. Or a dict of such by name: see `embedding_loss`.
             known_positive_ids: `[num_queries, num_known]`, ids that are no negatives of the row: a
                 matrix padded with an id that no item has, as -1 or "", or a `tf.RaggedTensor`.
                 That is faster where numbers differ, and takes a mask, a byte a score.
@@ -238,9 +250,15 @@ class Retrieval(tfrs.tasks.Retrieval):
                 the memory alone.
             training: Whether the memory takes in the positives; must be given where there is one,
                 or those of the validation would enter it.
-            threshold: β of the rows, `[num_queries]`, for a loss that needs one, in units of the
-                products of the embeddings: it is divided by the `temperature` as they are. See
-                `Thresholds`.
+            row_inputs: A dict of what the loss wants to know of the rows, `[num_queries]` each, by
+                the names in its `row_inputs`, e.g. `threshold`. Those that are scores are in units
+                of the products of the embeddings: they are divided by the `temperature` as they
+                are. See `Thresholds`.
+            own: `tfrs_croloss.losses.Candidates` that each row has of its own. They are sent to no
+                replica, enter no memory, and batch metrics do not see them.
+            query_features: A dict of tensors `[num_queries, ...]`, for functions of weights.
+            candidate_features: Likewise `[num_candidates, ...]`; they go to all replicas. A memory
+                holds embeddings and ids alone, by which a function finds more.
 
         Returns:
             The loss, under replicas this one's share; `[num_queries]` if the loss has no reduction.
@@ -250,9 +268,16 @@ class Retrieval(tfrs.tasks.Retrieval):
                 there are no negatives.
         """
         embeddings = query_embeddings, candidate_embeddings
+        ours = {
+            "candidate_weight": candidate_weight,
+            "known_positive_ids": known_positive_ids,
+            "row_inputs": row_inputs,
+            "own": own,
+            "query_features": query_features,
+            "candidate_features": candidate_features,
+        }
         if not isinstance(self.loss, RetrievalLoss):
-            self._check_foreign(candidate_weight, known_positive_ids, in_batch, threshold)
-            score_mask = self._foreign_mask(score_mask, *embeddings, in_batch)
+            self._check_foreign(ours, in_batch)
             updates = self._update_factorized(
                 compute_metrics, *embeddings, candidate_ids, sample_weight
             )
@@ -263,7 +288,7 @@ class Retrieval(tfrs.tasks.Retrieval):
                 candidate_ids=candidate_ids,
                 compute_metrics=False,
                 compute_batch_metrics=compute_batch_metrics,
-                score_mask=score_mask,
+                score_mask=self._foreign_mask(score_mask, *embeddings, in_batch),
             )
         if self.memory is not None and training is None:
             raise ValueError(
@@ -272,14 +297,12 @@ class Retrieval(tfrs.tasks.Retrieval):
             )
         queries, columns, rows = self._inputs(
             *embeddings,
-            sample_weight,
-            candidate_sampling_probability,
-            candidate_ids,
-            score_mask,
-            candidate_weight,
-            known_positive_ids,
-            in_batch,
-            threshold,
+            in_batch=in_batch,
+            sample_weight=sample_weight,
+            probability=candidate_sampling_probability,
+            candidate_ids=candidate_ids,
+            mask=score_mask,
+            **ours,
         )
         updates = self._update_factorized(
             compute_metrics, *embeddings, candidate_ids, rows["sample_weight"]
@@ -287,22 +310,19 @@ class Retrieval(tfrs.tasks.Retrieval):
         if compute_batch_metrics and self.batch_metrics:
             updates.append(self._update_batch(queries, columns, in_batch, rows))
         queries, columns["embedding"] = after(updates, queries, columns["embedding"])
-        loss = self._loss_of(queries, columns, in_batch, training, **rows)
+        loss = self._loss_of(queries, columns, rows, in_batch, training)
         if self.loss_metrics:
             of_loss = loss if loss.shape.rank else summed(loss)
             (loss,) = after([updated(metric, of_loss) for metric in self.loss_metrics], loss)
         return loss
 
-    def _check_foreign(self, candidate_weight, known_positive_ids, in_batch, threshold):
+    def _check_foreign(self, ours, in_batch):
         """Raises where a loss that is not ours would have to do what ours alone can."""
-        for name, is_wanted in {
-            "candidate_weight": candidate_weight is not None,
-            "known_positive_ids": known_positive_ids is not None,
-            "threshold": threshold is not None,
-            "cross_replica=True": in_batch and self.cross_replica and num_replicas() > 1,
-        }.items():
-            if is_wanted:
-                check_not_foreign(name, self.loss)
+        wanted = [name for name, x in ours.items() if x is not None]
+        if in_batch and self.cross_replica and num_replicas() > 1:
+            wanted.append("cross_replica=True")
+        for name in wanted:
+            check_not_foreign(name, self.loss)
 
     def _foreign_mask(self, mask, queries, candidates, in_batch):
         """The mask for TFRS's task, in which the positives of other rows are always candidates."""
@@ -320,64 +340,124 @@ class Retrieval(tfrs.tasks.Retrieval):
         self,
         queries,
         candidates,
+        in_batch,
         sample_weight,
         probability,
         candidate_ids,
         mask,
         candidate_weight,
-        known_ids,
-        in_batch,
-        threshold,
+        known_positive_ids,
+        row_inputs,
+        own,
+        query_features,
+        candidate_features,
     ):
         """The queries, and what is known of each candidate and of each row: dicts of tensors."""
-        if threshold is not None and self.loss.needs_threshold:
-            if probability is not None:
-                raise ValueError(
-                    "`threshold` and `candidate_sampling_probability` exclude each other: the "
-                    "log-Q correction shifts the scores away from the threshold. Received: both. "
-                    "Weigh the candidates with `candidate_weight` instead"
-                )
-            threshold = self._over_temperature(tf.cast(threshold, self.loss.dtype))
         queries = as_queries(queries, self.loss.dtype)
         candidates = as_candidates(candidates, self.loss.dtype)
-        self._check_sizes(queries.shape[0], candidates.shape[0], in_batch)
-        ids, known_ids = self._ids(candidate_ids, known_ids, queries, candidates)
-        if candidate_weight is not None:
-            candidate_weight = tf.cast(candidate_weight, queries.dtype)
+        self._check_sizes(queries.shape[0], candidates.shape[0], in_batch or own is not None)
+        weights = as_weights(candidate_weight, queries.dtype)
+        ids, known_ids = self._ids(candidate_ids, known_positive_ids, queries, candidates)
+        self._check_memory(weights.of_candidates, candidate_features)
         columns = {
             "embedding": candidates,
             "id": ids,
-            "weight": candidate_weight,
+            "weight": weights.of_candidates.pop(CANDIDATE_WEIGHT, None),
+            "weights": weights.of_candidates or None,
             "probability": as_probabilities(probability, candidates),
+            "feature": as_features("candidate_features", candidate_features, candidates),
         }
         rows = {
             "sample_weight": as_row_weights(sample_weight, queries),
             "known_ids": known_ids,
             "mask": as_mask(mask, queries, candidates),
-            "threshold": threshold,
+            "inputs": self._row_inputs(row_inputs or {}, probability),
+            "weights": weights,
+            "features": as_features("query_features", query_features, queries),
+            "own": self._own(own, probability),
         }
+        if not (weights.functions or self._compares_ids(rows)):
+            # What no one looks at is not sent.
+            del columns["id"]
         return queries, {name: x for name, x in columns.items() if x is not None}, rows
 
-    def _check_sizes(self, num_queries, num_candidates, in_batch):
+    def _row_inputs(self, row_inputs, probability):
+        """The inputs of the rows, those that are scores over the temperature."""
+        scores = {wanted.name for wanted in self.loss.row_inputs if wanted.is_score}
+        for name in sorted(scores & set(row_inputs)):
+            if probability is not None:
+                raise ValueError(
+                    f"`{name}` and `candidate_sampling_probability` exclude each other: the log-Q "
+                    f"correction shifts the scores away from the {name}. Received: both. Weigh the "
+                    "candidates with `candidate_weight` instead"
+                )
+        return {
+            name: self._over_temperature(tf.cast(x, self.loss.dtype)) if name in scores else x
+            for name, x in row_inputs.items()
+        }
+
+    def _own(self, own, probability):
+        """The rows' own candidates, with ids like those of the others."""
+        if own is None:
+            return None
+        if probability is not None:
+            raise ValueError(
+                "`own` and `candidate_sampling_probability` exclude each other: the log-Q "
+                "correction would be of some candidates alone. Received: both. Weigh the "
+                "candidates with `candidate_weight` instead"
+            )
+        embeddings = tf.cast(own.embeddings, self.loss.dtype)
+        ids = None if own.ids is None else as_integers("own.ids", own.ids, None, None)
+        features = own.features
+        if any(callable(weight) for weight in by_name(own.weight).values()):
+            features = {"embedding": tf.stop_gradient(embeddings), **(own.features or {})}
+        return own._replace(embeddings=embeddings, ids=ids, features=features)
+
+    def _check_memory(self, weights, candidate_features):
+        """Raises on what a memory does not hold."""
+        if self.memory is None:
+            return
+        if candidate_features is not None:
+            raise ValueError(
+                "`candidate_features` must be None with a memory, which holds embeddings and ids: "
+                "a function of weights finds features by `id`. Received: features"
+            )
+        others = sorted(set(weights) - {CANDIDATE_WEIGHT})
+        if others:
+            raise ValueError(
+                f"`candidate_weight[{others[0]!r}]` must be a function with a memory, which holds "
+                "no such weights. Received: an array"
+            )
+
+    def _check_sizes(self, num_queries, num_candidates, has_others):
         if None in (num_queries, num_candidates):
             return
-        has_others = in_batch or self.memory is not None
+        has_others = has_others or self.memory is not None
         if num_candidates < num_queries + (0 if has_others else 1):
             raise ValueError(
                 "`candidate_embeddings` must hold the positive of each query, and more with "
-                "`in_batch=False` and no memory. Received: "
+                "`in_batch=False`, no memory and no own candidates. Received: "
                 f"{num_candidates} candidates for {num_queries} queries"
             )
 
+    def _compares_ids(self, rows):
+        """Whether candidates with the id of a positive of the row are none of its negatives."""
+        own = rows["own"]
+        return (
+            self.remove_accidental_hits
+            or rows["known_ids"] is not None
+            or (own is not None and own.ids is not None)
+        )
+
     def _ids(self, candidate_ids, known_ids, queries, candidates):
-        """Both as integers, as far as the loss wants them."""
-        if not (self.remove_accidental_hits or known_ids is not None):
-            return None, None
+        """Both as integers."""
         if candidate_ids is None:
-            raise ValueError(
-                "`candidate_ids` must be given with `remove_accidental_hits` and with "
-                "`known_positive_ids`. Received: None"
-            )
+            if self.remove_accidental_hits or known_ids is not None:
+                raise ValueError(
+                    "`candidate_ids` must be given with `remove_accidental_hits` and with "
+                    "`known_positive_ids`. Received: None"
+                )
+            return None, None
         ids = as_integers("candidate_ids", candidate_ids, candidates.shape[0])
         if known_ids is None:
             return ids, None
@@ -433,67 +513,95 @@ class Retrieval(tfrs.tasks.Retrieval):
         )
 
     @traced_as_written
-    def _loss_of(
-        self, queries, columns, in_batch, training, threshold, sample_weight, known_ids, mask
-    ):
+    def _loss_of(self, queries, columns, rows, in_batch, training):
         """The loss of the rows against the candidates of all sources."""
-        num_queries = tf.shape(queries)[0]
-        replicas = num_replicas()
-        if self.memory is not None and replicas > 1 and not self.cross_replica:
-            raise ValueError(
-                "`memory_size` must be 0 with `cross_replica=False` on several replicas, which "
-                f"would not agree on the memory. Received: {self.memory_size}"
-            )
-        weight = columns.get("weight")
-        if weight is not None and weight.shape.rank == 2:
-            del columns["weight"]
-            if self.memory is not None or (replicas > 1 and self.cross_replica and in_batch):
-                raise ValueError(
-                    "`candidate_weight` must have shape [num_candidates] where there are "
-                    "candidates of other replicas or of the memory. Received: shape "
-                    f"{tuple(weight.shape)}"
-                )
-            weight = weight if in_batch else weight[:, num_queries:]
-        pool = Pool(columns, num_queries, in_batch, self.cross_replica, self.memory)
+        num_queries, mask = tf.shape(queries)[0], rows["mask"]
+        pool = self._pool(columns, rows["weights"], num_queries, in_batch)
         known_ids, all_of_mask = into_mask(
-            known_ids, pool.mask(mask), pool.columns.get("id"), pool.positive_index
+            rows["known_ids"], pool.mask(mask), pool.columns.get("id"), pool.positive_index
         )
-        row_weight = sample_weight
+        row_weight = rows["sample_weight"]
         if not in_batch and mask is not None:
             # The positive is no candidate then: without it the row has no loss.
             of_own = mask[:num_queries] if mask.shape.rank == 1 else tf.linalg.diag_part(mask)
-            row_weight = tf.cast(of_own, queries.dtype)
-            if sample_weight is not None:
-                row_weight *= sample_weight
-        reduction = self.loss.reduction
+            row_weight = tf.cast(of_own, queries.dtype) * (1 if row_weight is None else row_weight)
+        ids = pool.columns.get("id") if self._compares_ids(rows) else None
         loss = embedding_loss(
             self.loss,
             self._scaled(queries, columns),
             _shifted(pool.columns),
             positive_index=pool.positive_index,
             positives=None if in_batch else _shifted(pool.own),
-            positive_ids=None if in_batch else pool.own.get("id"),
-            candidate_ids=pool.columns.get("id"),
+            positive_ids=None if in_batch or ids is None else pool.own["id"],
+            candidate_ids=ids,
             known_positive_ids=known_ids,
-            candidate_weight=pool.columns.get("weight", weight),
+            candidate_weight=self._weights(pool, rows["weights"]),
             sample_weight=row_weight,
             score_mask=all_of_mask,
             num_hard_negatives=self.num_hard_negatives,
             block_size=self.block_size,
-            threshold=threshold,
-            reduction=None if reduction in ("none", None) else "sum",
+            own=rows["own"],
+            reduction=None if self.loss.reduction in ("none", None) else "sum",
+            **self._features(queries, pool, rows),
+            **rows["inputs"],
         )
-        if reduction in ("mean", "sum_over_batch_size"):
-            loss = tf.math.divide_no_nan(loss, tf.cast(summed(num_queries), loss.dtype))
-        elif reduction == "mean_with_sample_weight":
-            total = num_queries if sample_weight is None else tf.reduce_sum(sample_weight)
-            loss = tf.math.divide_no_nan(loss, tf.cast(summed(total), loss.dtype))
+        loss = self._reduced(loss, num_queries, rows["sample_weight"])
         if self.memory is not None and training:
             # In a graph of TensorFlow 1 nothing else has the loss read it before.
             with tf.control_dependencies([loss]):
                 pushed = self.memory.push(pool.everyone)
             (loss,) = after([pushed], loss)
         return loss
+
+    def _pool(self, columns, weights, num_queries, in_batch):
+        """The candidates of all sources, or a ValueError where they don't fit together."""
+        replicas = num_replicas()
+        if self.memory is not None and replicas > 1 and not self.cross_replica:
+            raise ValueError(
+                "`memory_size` must be 0 with `cross_replica=False` on several replicas, which "
+                f"would not agree on the memory. Received: {self.memory_size}"
+            )
+        has_others = self.memory is not None or (replicas > 1 and self.cross_replica and in_batch)
+        for weight in weights.of_scores.values() if has_others else ():
+            raise ValueError(
+                "`candidate_weight` must have shape [num_candidates], or be a function, where "
+                "there are candidates of other replicas or of the memory. Received: shape "
+                f"{tuple(weight.shape)}"
+            )
+        return Pool(columns, num_queries, in_batch, self.cross_replica, self.memory)
+
+    def _weights(self, pool, weights):
+        """The weights of all candidates by name."""
+        found = {**weights.functions, **pool.columns.get("weights", {})}
+        for name, weight in weights.of_scores.items():
+            found[name] = weight if pool.in_batch else weight[:, pool.num_queries :]
+        if "weight" in pool.columns:
+            found[CANDIDATE_WEIGHT] = pool.columns["weight"]
+        return found
+
+    def _features(self, queries, pool, rows):
+        """What functions of weights are called with; nothing if there are none."""
+        own = rows["own"]
+        of_own = {} if own is None else by_name(own.weight)
+        if not any(map(callable, [*rows["weights"].functions.values(), *of_own.values()])):
+            return {}
+        known = {name: pool.columns[name] for name in ("embedding", "id") if name in pool.columns}
+        columns = {**known, **pool.columns.get("feature", {})}
+        rows = {"embedding": queries, **(rows["features"] or {})}
+        return {
+            "row_features": tf.nest.map_structure(tf.stop_gradient, rows),
+            "candidate_features": tf.nest.map_structure(tf.stop_gradient, columns),
+        }
+
+    def _reduced(self, loss, num_queries, sample_weight):
+        """The loss under a mean, which is over the rows of all replicas."""
+        if self.loss.reduction in ("mean", "sum_over_batch_size"):
+            total = num_queries
+        elif self.loss.reduction == "mean_with_sample_weight":
+            total = num_queries if sample_weight is None else tf.reduce_sum(sample_weight)
+        else:
+            return loss
+        return tf.math.divide_no_nan(loss, tf.cast(summed(total), loss.dtype))
 
     def _scaled(self, queries, columns):
         """The queries whose products with `_shifted` candidates are the scores."""
