@@ -160,6 +160,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         super().__init__(name=name, reduction=reduction, dtype=_at_least_float32(dtype))
         self.max_positives = check_count("max_positives", max_positives)
         self._has_warned = False
+        self._gives_values = False
 
     @abc.abstractmethod
     def compare(self, row: Row) -> Channel | tuple[Channel, ...]:
@@ -497,17 +498,22 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
 
     def _aggregated(self, channels, totals, row, row_weight):
         """The `Aggregate` of the totals, differentiated if the loss gives its value alone."""
-        result = self.aggregate(totals, row)
-        if isinstance(result, Aggregate):
-            return result
-        _check_column(type(self).__name__, result, row.positive)
+        if not self._gives_values:
+            result = self.aggregate(totals, row)
+            if isinstance(result, Aggregate):
+                return result
+            # From now on an eager call need not compute it twice.
+            self._gives_values = True
         # In a row without a loss a logarithm of 0 would make the second derivative NaN.
         totals = tuple(ops.where(ops.equal(row_weight, 0), 1, total) for total in totals)
         places = [i for i, channel in enumerate(channels) if not channel.is_reported]
 
         def value_of(positive, *inputs):
             mixed = dict(enumerate(totals)) | dict(zip(places, inputs, strict=True))
-            return self.aggregate(tuple(mixed.values()), row._replace(positive=positive))
+            result = self.aggregate(tuple(mixed.values()), row._replace(positive=positive))
+            result = result.value if isinstance(result, Aggregate) else result
+            _check_column(type(self).__name__, result, positive)
+            return result
 
         inputs = (row.positive, *(totals[i] for i in places))
         value, (positive_slope, *slopes) = value_and_derivatives(value_of, inputs)

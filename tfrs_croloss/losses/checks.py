@@ -215,7 +215,6 @@ def check_values(
     labels, scores = ops.stop_gradient(labels), ops.stop_gradient(scores)
     absent = scores <= masked_score
     size = ops.where(absent, 0, ops.absolute(scores))
-    is_positive = ops.where(absent, False, labels != 0)
     positives = ops.sum(ops.where(absent, 0, labels), axis=1)
     facts = {
         "scores": ops.any(ops.logical_not(size < float("inf"))),
@@ -223,15 +222,14 @@ def check_values(
         "positives": ops.any(positives > loss.max_positives),
         "cosines": ops.any(size > 1 + COSINE_TOLERANCE),
     }
-    # What stands at positives and masked candidates does not count, or that alone.
-    others = ops.logical_or(absent, labels != 0)
-    found = {
-        argument(name): _is_no_weight(ops.where(others, 0, x))
-        for name, x in (weights or {}).items()
-    }
+    found = {}
+    for name, x in (weights or {}).items():
+        # What stands at positives and masked candidates does not count.
+        found[argument(name)] = _is_no_weight(ops.where(absent, 0, ops.where(labels > 0, 0, x)))
     for name, x in (("positive_weight", positive_weight), ("pooling_weight", pooling_weight)):
         if x is not None:
-            found[name] = _is_no_weight(ops.where(is_positive, x, 0))
+            # And here that alone.
+            found[name] = _is_no_weight(ops.where(absent, 0, ops.where(labels > 0, x, 0)))
     if sample_weight is not None:
         found["sample_weight"] = _is_no_weight(sample_weight)
     inputs = inputs or {}
