@@ -72,3 +72,11 @@ def test_what_two_workers_send_each_other():
     # A gradient's row for each user and item of its half of the batch, and for each negative.
     rows = batch // 2 + batch // 2 + negatives
     assert int(sent.replace(",", "")) > rows * dim * 4
+
+
+def test_a_rows_own_candidates(tmp_path):
+    """It compares the gradients of both forms with plain TensorFlow's itself."""
+    output = tmp_path / "own.md"
+    out = run("benchmarks.own", "--rounds", 1, "--small", "--output", output)
+    assert output.read_text() in out
+    assert re.search(r"\| ours by index, softmax \| \d+ \|", out)

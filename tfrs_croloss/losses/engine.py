@@ -438,9 +438,13 @@ def _to_heads(slopes, by_head):
 
 
 def _width(shared, own):
-    """What a row costs, in scores: its own candidates are gathered or read for it alone."""
+    """What a row costs, in scores."""
     num_candidates, dim = ops.shape(shared.embeddings)
-    return num_candidates if own is None else num_candidates + ops.shape(own.mask)[1] * dim
+    if own is None:
+        return num_candidates
+    # The vectors of a row's own fit no cache, and few large blocks add up in a table the fastest:
+    # those of a block may be eight times as many numbers as its scores, 64 MiB.
+    return num_candidates + ops.shape(own.mask)[1] * dim // 8
 
 
 def rows_of_a_block(block_size, num_queries, num_candidates):
