@@ -9,18 +9,18 @@ from tfrs_croloss.losses.base import RetrievalLoss
 
 @register
 class CandidateWeighted(keras.losses.Loss):
-    """A retrieval loss that takes the `sample_weight` of a call for its `candidate_weight`.
+    """A retrieval loss that reads the `sample_weight` of a call as its `candidate_weight`.
 
-    Keras's `fit` brings a loss labels, scores and sample weights, and nothing else. Under this
-    wrapper the sample weights are v_j of the candidates, `[num_queries, num_candidates]`; rows have
-    none then. For Keras 3: the `compile` of tf_keras weighs what a loss returns by itself.
+    Keras's `fit` brings a loss labels, scores and sample weights, and nothing else. In this wrapper
+    the sample weights are v_j of the candidates, `[num_queries, num_candidates]`; the rows have no
+    weights then. It is for Keras 3: the `compile` of tf_keras weighs by itself what a loss returns.
 
     Args:
         loss: A `RetrievalLoss`.
         name: Name of the loss; that of `loss` by default.
 
     Raises:
-        ValueError: If `loss` is none; in a call, as the loss.
+        ValueError: If `loss` is not a `RetrievalLoss`; in a call, what that raises.
 
     Example:
 
