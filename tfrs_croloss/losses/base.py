@@ -115,7 +115,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
       a masked positive or without an unmasked negative contributes exactly 0, and gradient 0.
     - Several positives: the loss of a row is the mean over its positives, each against the row's
       negatives alone. The mean may have weights, or the positives be pooled into one score.
-    - Candidate weights: v_j is `default_weight`, 1, unless a call brings weights. A channel may ask
+    - Candidate weights: v_j is 1 (`default_weight`) unless a call brings weights. A channel may ask
       for others by name.
     - Inputs of the rows, e.g. a threshold, for a loss that names them in `row_inputs`. If the loss
       has an attribute of that name, it is the value for calls that bring none.
@@ -405,7 +405,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
 
         Returns:
             The losses `[num_queries]`; ∂loss/∂s_j as a factor of the row `[num_queries, 1]` and a
-            matrix `[num_queries, num_candidates]`, 0 at candidates that are no negatives, kept
+            matrix `[num_queries, num_candidates]`, 0 at candidates that are not negatives, kept
             apart so that the factor can be multiplied into embeddings instead; and ∂loss/∂s⁺
             `[num_queries, max_positives]`.
         """

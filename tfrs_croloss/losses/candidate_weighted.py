@@ -27,14 +27,17 @@ class CandidateWeighted(keras.losses.Loss):
     >>> from tfrs_croloss.losses import CandidateWeighted, CROLoss
     >>> loss = CandidateWeighted(CROLoss())
     >>> labels, scores, weights = [[1, 0, 0]], [[0.8, 0.5, 0.1]], [[0.0, 2.0, 1.0]]
-    >>> round(float(loss(labels, scores, sample_weight=weights)), 4)
-    0.9444
+    >>> round(float(loss(labels, scores, sample_weight=weights)), 4)  # ln(1 + 2 · φ(-.3) + φ(-.7))
+    0.921
     >>> round(float(CROLoss()(labels, scores, candidate_weight=weights)), 4)
-    0.9444
+    0.921
+
+    In Keras's `fit`, whose `sample_weight` is then that of the candidates:
 
     ```python
+    from tfrs_croloss.losses import CandidateWeighted
+
     model.compile(optimizer="adam", loss=CandidateWeighted(CROLoss()))
-    model.fit(features, labels, sample_weight=weights)
     ```
     """
 

@@ -148,7 +148,7 @@ def as_structures(
     masks, weights = _masks_and_weights(loss, queries, shared)
     for mask in masks:
         if mask is not None and positives.index is not None:
-            # A masked positive is none.
+            # A masked positive is absent.
             has_positive = ops.logical_and(has_positive, _at(mask, positives.index))
     columns = Candidates(
         ids=None if excluded is None else codes,
