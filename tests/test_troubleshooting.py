@@ -19,6 +19,7 @@ import tf_keras
 
 from tfrs_croloss import CROLoss, MultiMarginLoss, RetrievalLoss, SoftmaxLossAtK, embedding_loss
 from tfrs_croloss.data import read_interactions
+from tfrs_croloss.losses import Candidates, Channel, Softplus
 from tfrs_croloss.retrieval import (
     InBatchNegatives,
     ItemTower,
@@ -289,6 +290,20 @@ def no_cosines():
         MultiMarginLoss(margins=(0.5,), weights=(1.0,))([[1, 0]], [[5.0, 0.0]])
 
 
+def fit_with_a_matrix():
+    model = keras.Sequential([keras.layers.Dense(3)])
+    model.compile(loss=CROLoss())
+    model.fit(np.ones([2, 4]), np.eye(2, 3), sample_weight=np.ones([2, 3]), verbose=0)
+
+
+class SumOverRows(RetrievalLoss):
+    def compare(self, row):
+        return Channel(Softplus())
+
+    def aggregate(self, totals, row):
+        return keras.ops.sum(totals[0])
+
+
 # What provokes each quotation of a section, in their order: a function, or the place in `fresh`.
 PROVOKED = {
     "TFRS wants Keras 2": [1, 2],
@@ -304,6 +319,20 @@ PROVOKED = {
     "Shapes that are no matrix of scores": [lambda: CROLoss()([0, 1], [0.3, 0.7])],
     "Scores that are no cosines": [no_cosines],
     "A threshold is missing": [lambda: SoftmaxLossAtK()([[1, 0]], [[1.0, 0.0]])],
+    "A threshold that the loss does not want": [
+        lambda: CROLoss()([[1, 0]], [[1.0, 0.0]], threshold=[0.5])
+    ],
+    "A matrix as sample_weight": [fit_with_a_matrix],
+    "Weights of the shared candidates alone": [
+        lambda: embedding_loss(
+            CROLoss(),
+            embeddings(0),
+            embeddings(1),
+            candidate_weight=np.ones(4),
+            own=Candidates(embeddings(2), index=[[0], [1], [2], [3]]),
+        )
+    ],
+    "A loss of one's own that sums over rows": [lambda: SumOverRows()([[1, 0]], [[1.0, 0.0]])],
     "No candidate ids": [
         lambda: call(tfrs.tasks.Retrieval(remove_accidental_hits=True)),
         lambda: call(Retrieval(loss=CROLoss(), remove_accidental_hits=True)),

@@ -56,12 +56,27 @@ class Row(NamedTuple):
 
 
 class RowInput(NamedTuple):
-    """What a loss wants to know of each row.
+    """What a loss wants to know of each row: a number that calls bring by its name.
 
     Attributes:
-        name: Its name, which calls bring it under.
-        is_score: Whether it is in units of the scores; a task's temperature divides it, too.
-        hint: What to do where it is missing, for the error.
+        name: The name of the argument.
+        is_score: Whether it is in units of the scores, so that a task's temperature divides it too.
+        hint: A sentence for the error where it is missing, with what to do.
+
+    Example:
+
+    >>> from tfrs_croloss.losses import Channel, Hinge, RetrievalLoss, RowInput
+    >>> class Triplet(RetrievalLoss):
+    ...     row_inputs = (RowInput("margin"),)
+    ...
+    ...     def compare(self, row):
+    ...         return Channel(Hinge(0.0), shift=row.inputs["margin"])
+    ...
+    ...     def aggregate(self, totals, row):
+    ...         return totals[0]
+    >>> loss = Triplet()
+    >>> round(float(loss([[1, 0, 0]], [[0.8, 0.5, 0.1]], margin=[0.5])), 4)  # (-.3 + .5) + 0
+    0.2
     """
 
     name: str
@@ -92,26 +107,26 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
     S = reduce_j v_j · φ(x_j),    x_j affine in s_j and s⁺,    L = aggregate(S, row)
     ```
 
-    where `row` has s⁺, n, Σ_j v_j and what else is known of the row. A subclass says what it
-    compares, `compare` giving one or more `Channel`s, and what the totals make, `aggregate`. This
-    class owns the rest:
+    where `row` has s⁺, n, Σ_j v_j and what else is known of the row. A subclass gives these two:
+    `compare` makes one or more `Channel`s, `aggregate` the loss from their totals S. This class
+    owns the rest:
 
     - Masks: scores at or below -1e30 (TFRS's masks, -inf) are absent. A row with no positive, with
       a masked positive or without an unmasked negative contributes exactly 0, and gradient 0.
-    - Several positives: the loss of a row is the mean over its positives, weighed or not, each
-      against the row's negatives alone; or that of one score that they are pooled into.
-    - Candidate weights: v_j = 1 unless a call brings its own; and others by name, which channels
-      ask for.
-    - Inputs of the rows, e.g. a threshold, for a loss that names them in `row_inputs`. An attribute
-      of the loss under such a name is the value of rows that come without.
+    - Several positives: the loss of a row is the mean over its positives, each against the row's
+      negatives alone. The mean may have weights, or the positives be pooled into one score.
+    - Candidate weights: v_j is 1 (`default_weight`) unless a call brings weights. A channel may ask
+      for others by name.
+    - Inputs of the rows, e.g. a threshold, for a loss that names them in `row_inputs`. If the loss
+      has an attribute of that name, it is the value for calls that bring none.
     - The gradient, put together from the derivatives of `aggregate` and of the kernels, so a loss
       may report one channel and descend along another (the Lambda method). On PyTorch it is
       differentiable once.
-    - Empty batches: no rows have a loss of 0, under a mean too.
+    - Empty batches: the loss of no rows is 0, under a mean too.
     - Errors: an eager call raises on scores that are NaN or +inf, on labels other than 0 and 1, on
-      more positives than `max_positives`, and on weights of rows or candidates that are negative
-      or not finite. Compiled code (and JAX's vmap) checks
-      shapes alone: NaN then stays in its row, and of too many positives the first count.
+      more positives than `max_positives`, on weights that are negative or not finite, and on inputs
+      of the rows that are not finite. Compiled code (and JAX's vmap) checks shapes alone: NaN then
+      stays in its row, and of too many positives the first count.
 
     Args:
         max_positives: The most positives a row may have.
@@ -183,8 +198,8 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
 
         Returns:
             The loss, `[num_queries, 1]`, which is differentiated in the totals and in s⁺; or an
-            `Aggregate`, which brings its derivatives. Row by row: a mean over rows would be
-            differentiated wrongly.
+            `Aggregate`, which brings its derivatives. A row's loss must depend on its own totals
+            alone: what mixes rows, such as a mean over them, would be differentiated wrongly.
         """
 
     def default_weight(self, count):
@@ -217,21 +232,22 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             candidate_weight: v_j ≥ 0, `[num_queries, num_candidates]` or `[num_candidates]`: how
                 many items each candidate stands for, 1/(M·p_j) if M negatives were drawn with
                 probabilities p_j. What stands at positives and masked candidates does not count.
-                A dict where a loss takes other weights too: these are those of `"candidate"`.
-            positive_weight: What a positive's loss counts for in the mean over those of its row,
-                `[num_queries, num_candidates]`, read at the positives. A constant.
-            pooling_weight: Likewise; the positives of a row are pooled into one, whose score is the
-                mean of theirs under these weights, and which has one loss.
+                For a loss that takes weights of other names, a dict of them; these are then its
+                `"candidate"`.
+            positive_weight: Weights of a row's positives in the mean of their losses,
+                `[num_queries, num_candidates]`, read at the positives. Constant to the gradient.
+            pooling_weight: Likewise, but the positives of a row are pooled into one. Its score is
+                the mean of theirs under these weights, and it has one loss.
             **row_inputs: What the loss wants to know of each row, `[num_queries]` or
-                `[num_queries, 1]`, by the names in `row_inputs`, e.g. `threshold`.
+                `[num_queries, 1]`, by the names in its `row_inputs`, e.g. `threshold`.
 
         Returns:
             The loss, a scalar under a reduction and `[num_queries]` without.
 
         Raises:
-            ValueError: If shapes do not fit, if the loss wants an input of the rows that is not
-                there or has no use for one that is or, in an eager call, if a value is out of
-                range.
+            ValueError: If shapes do not fit, if an input of the rows is missing or not asked for,
+                if weights have names that the loss does not take or, in an eager call, if a value
+                is out of range.
         """
         # Keras itself would take nested lists for structures of scalars.
         y_true, y_pred = as_tensor(y_true, rank=2), as_tensor(y_pred, rank=2)
@@ -302,10 +318,10 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         return with_gradient(of_matrix, (y_pred,), tuple(constants))
 
     def inputs_of_rows(self, given, num_queries):
-        """What a call brings of the loss's `row_inputs`, by name, each `[num_queries, 1]`.
+        """The `row_inputs` that a call brings, by name, each `[num_queries, 1]`.
 
-        Where it brings none, and the loss has an attribute of that name, that is the value of all
-        rows.
+        One that it does not bring is left out if the loss has an attribute of that name, which is
+        then the value of all rows.
 
         Args:
             given: A dict of `[num_queries]` or `[num_queries, 1]`.
@@ -390,7 +406,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
 
         Returns:
             The losses `[num_queries]`; ∂loss/∂s_j as a factor of the row `[num_queries, 1]` and a
-            matrix `[num_queries, num_candidates]`, 0 at candidates that are no negatives, kept
+            matrix `[num_queries, num_candidates]`, 0 at candidates that are not negatives, kept
             apart so that the factor can be multiplied into embeddings instead; and ∂loss/∂s⁺
             `[num_queries, max_positives]`.
         """

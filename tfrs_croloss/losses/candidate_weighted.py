@@ -9,32 +9,35 @@ from tfrs_croloss.losses.base import RetrievalLoss
 
 @register
 class CandidateWeighted(keras.losses.Loss):
-    """A retrieval loss that takes the `sample_weight` of a call for its `candidate_weight`.
+    """A retrieval loss that reads the `sample_weight` of a call as its `candidate_weight`.
 
-    Keras's `fit` brings a loss labels, scores and sample weights, and nothing else. Under this
-    wrapper the sample weights are v_j of the candidates, `[num_queries, num_candidates]`; rows have
-    none then. For Keras 3: the `compile` of tf_keras weighs what a loss returns by itself.
+    Keras's `fit` brings a loss labels, scores and sample weights, and nothing else. In this wrapper
+    the sample weights are v_j of the candidates, `[num_queries, num_candidates]`; the rows have no
+    weights then. It is for Keras 3: the `compile` of tf_keras weighs by itself what a loss returns.
 
     Args:
         loss: A `RetrievalLoss`.
         name: Name of the loss; that of `loss` by default.
 
     Raises:
-        ValueError: If `loss` is none; in a call, as the loss.
+        ValueError: If `loss` is not a `RetrievalLoss`; in a call, what that raises.
 
     Example:
 
     >>> from tfrs_croloss.losses import CandidateWeighted, CROLoss
     >>> loss = CandidateWeighted(CROLoss())
     >>> labels, scores, weights = [[1, 0, 0]], [[0.8, 0.5, 0.1]], [[0.0, 2.0, 1.0]]
-    >>> round(float(loss(labels, scores, sample_weight=weights)), 4)
-    0.9444
+    >>> round(float(loss(labels, scores, sample_weight=weights)), 4)  # ln(1 + 2 · φ(-.3) + φ(-.7))
+    0.921
     >>> round(float(CROLoss()(labels, scores, candidate_weight=weights)), 4)
-    0.9444
+    0.921
+
+    In Keras's `fit`, whose `sample_weight` is then that of the candidates:
 
     ```python
+    from tfrs_croloss.losses import CandidateWeighted
+
     model.compile(optimizer="adam", loss=CandidateWeighted(CROLoss()))
-    model.fit(features, labels, sample_weight=weights)
     ```
     """
 

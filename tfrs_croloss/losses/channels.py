@@ -36,11 +36,11 @@ class Channel(NamedTuple):
             the largest φ(x_j), whose gradient goes to one negative, the first of equals by column.
             None is `"logsumexp"` for a `LogKernel` and else `"sum"`.
         weight: Which weights v_j are: `"candidate"` for those of the candidates, None for 1, the
-            name of others that calls bring in a dict, or a tuple of names for their product.
-            Whatever it is, a candidate of a `"candidate"` weight of 0 is absent. A maximum is of
-            φ alone.
-        is_reported: Whether the total is for the value alone: no gradient flows through it, and
-            that saves its pass over the scores.
+            name of others that calls bring in a dict, or a tuple of names for their product. A
+            candidate whose `"candidate"` weight is 0 is absent, whatever v_j is. A maximum has no
+            weights.
+        is_reported: Whether the total is for the value alone. No gradient flows through it then,
+            which saves a pass over the scores.
     """
 
     kernel: Kernel
@@ -53,7 +53,7 @@ class Channel(NamedTuple):
     is_reported: bool = False
 
     def argument(self, negative, positive):
-        """X `[num_queries, num_candidates]`, of scores like it and `[num_queries, 1]`."""
+        """The argument x, like the negatives' scores `[num_queries, num_candidates]`."""
         x = negative
         if not _is_number(self.positive_scale, 0):
             # So of near scores the difference is scaled, and not each of them rounded before.
@@ -77,7 +77,7 @@ class Channel(NamedTuple):
         return (self.weight,) if isinstance(self.weight, str) else tuple(self.weight)
 
     def reduction(self):
-        """The `reduce` that is meant, or a `ValueError`."""
+        """The value of `reduce`, or what None stands for; a `ValueError` if it can't be."""
         is_log = isinstance(self.kernel, LogKernel)
         if self.reduce is None:
             return "logsumexp" if is_log else "sum"

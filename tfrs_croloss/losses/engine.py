@@ -68,10 +68,10 @@ def embedding_loss(
     ```
 
     So the weights of the rows and the reduction are inside. With `reduction=None` the scores are
-    computed again in the backward pass. `queries`, `candidates` and `positives` are differentiated,
-    once and backward; all else is constant, `sample_weight` too. All products are made in the
-    dtype of the loss, float32 at least, under PyTorch's autocast too. No rows or no candidates
-    have a loss of 0.
+    computed again in the backward pass. Embeddings are differentiated, once and backward: those of
+    `queries`, `candidates`, `positives` and `own`. All else is constant, all weights included. All
+    products are made in the dtype of the loss, float32 at least, under PyTorch's autocast too.
+    Without rows or without candidates the loss is 0.
 
     Args:
         loss: A `RetrievalLoss`, whose own `max_positives` does not count here.
@@ -83,16 +83,15 @@ def embedding_loss(
             several, `[num_queries, max_positives]`, each against the row's negatives alone; -1 for
             none. By default query i has candidate i.
         candidate_ids: `[num_candidates]` integers: other candidates with the id of a positive of
-            the row are no negatives of it.
-        known_positive_ids: `[num_queries, num_known]`, ids of items that are no negatives of the
-            row either, its user's other positives say. Padded with an id that no item has, as -1.
+            the row are not negatives of it.
+        known_positive_ids: `[num_queries, num_known]`, ids to exclude from the row's negatives,
+            e.g. the user's other positives. Padded with an id that no item has, e.g. -1.
         candidate_weight: v_j ≥ 0, `[num_candidates]` or `[num_queries, num_candidates]`: how many
             items each candidate stands for, see `CROLoss`; finite. 0 makes a candidate absent. Or
-            a function from `row_features` of a block of rows and `candidate_features` to
-            `[block, num_candidates]`, of which no more than that is ever held; a constant to the
-            gradient. It sees nothing else of the step: what it needs, e.g. embeddings, is handed
-            over as features. Or a dict from names to such, where a loss takes several:
-            `"candidate"` are these.
+            a function from the `row_features` of a block of rows and the `candidate_features` to
+            `[block, num_candidates]`, the most that is ever held. It sees nothing else of the step:
+            what it needs, e.g. embeddings, must be among the features. Or a dict from names to such
+            weights, for a loss that takes several; `"candidate"` is the name of these.
         sample_weight: Weights of the rows, `[num_queries]`, `[num_queries, 1]` or a number; finite
             and not negative.
         reduction: `"auto"` for that of the loss. Or `"sum"`, `"sum_over_batch_size"` or `"mean"`
@@ -100,18 +99,22 @@ def embedding_loss(
         positives: Instead of `positive_index`, embeddings `[num_queries, dim]` or
             `[num_queries, max_positives, dim]` of positives that are not among the candidates.
         positive_ids: Their ids, `[num_queries]` or `[num_queries, max_positives]`, so that
-            candidates with the same are no negatives.
+            candidates with the same ids are not negatives.
         score_mask: Bool, `[num_candidates]` or `[num_queries, num_candidates]`: False where a
             candidate is absent.
-        num_hard_negatives: Compare with this many negatives of the highest scores alone.
+        num_hard_negatives: Compare with this many negatives of the highest scores alone, of shared
+            and own candidates together.
         block_size: Rows of scores at a time. `"auto"` takes up to 512, or as many as hold two
-            million scores but 64 at least; None takes all.
-        own: `Candidates` that each row has of its own, beside the shared ones or alone.
-        positive_weight: What the loss of each positive counts for in the mean over those of its
-            row, like `positive_index`; finite and not negative, a constant.
-        pooling_weight: Likewise; the positives of a row are pooled into one, whose score is the
-            mean of theirs under these weights, and which has one loss.
-        row_features: A tensor or a dict of tensors `[num_queries, ...]`, for functions of weights.
+            million scores but 64 at least; None takes all. A row's own candidate counts for as many
+            scores as it has dimensions.
+        own: `Candidates` that each row has of its own, beside the shared ones or alone. They have
+            weights of the same names as the shared ones.
+        positive_weight: Weights of a row's positives in the mean of their losses, of the shape of
+            `positive_index`; finite and not negative.
+        pooling_weight: Likewise, but the positives of a row are pooled into one. Its score is the
+            mean of theirs under these weights, and it has one loss.
+        row_features: A tensor or a dict of tensors `[num_queries, ...]`, for weights that are
+            functions.
         candidate_features: Likewise `[num_candidates, ...]`.
         **row_inputs: What the loss wants to know of each row, `[num_queries]` or
             `[num_queries, 1]`, by the names in its `row_inputs`; e.g. `threshold`, in units of the
@@ -122,8 +125,8 @@ def embedding_loss(
 
     Raises:
         ValueError: If an argument has the wrong shape or is out of range, if there are known
-            positives and no `candidate_ids`, if the loss wants an input of the rows that is not
-            there or, in an eager call, if an embedding or such an input is NaN or inf.
+            positives and no `candidate_ids`, if an input of the rows is missing or not asked for
+            or, in an eager call, if an embedding or such an input is NaN or inf.
 
     Example:
 
@@ -136,7 +139,7 @@ def embedding_loss(
     >>> round(float(loss(np.eye(2, 3), queries @ candidates.T)), 4)
     1.1883
 
-    Negatives that each row draws for itself, of items that are embedded once:
+    Negatives that were drawn for each row, from items that are embedded once:
 
     >>> from tfrs_croloss.losses import Candidates
     >>> own = Candidates(candidates, index=[[1, 2], [0, 2]])
@@ -202,8 +205,8 @@ class _Engine:
     """A loss over blocks of rows of scores.
 
     Its methods take the embeddings: queries `[q, heads, dim]`, candidates `[c, dim]`, positives
-    `[q, max_positives, dim]` and maybe the rows' own candidates; then the tensors that `put` makes
-    the `Candidates`, the `Rows` and the features of own candidates by index of.
+    `[q, max_positives, dim]` and maybe the rows' own candidates. Behind them come the tensors of
+    `Candidates`, `Rows` and the features of own candidates by index, into which `put` makes them.
     """
 
     def __init__(self, loss, weights, num_hard_negatives, block_size, num_embeddings, put):

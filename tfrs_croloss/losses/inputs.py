@@ -1,4 +1,4 @@
-"""What `embedding_loss` is called with, checked, as the structures that the engine takes."""
+"""The arguments of `embedding_loss`: checked, and made the structures that the engine takes."""
 
 from typing import Any, NamedTuple
 
@@ -30,8 +30,8 @@ class Positives(NamedTuple):
 
     Attributes:
         embeddings: `[q, max_positives, dim]`.
-        index: The candidates that they are, `[q, max_positives]`, -1 for none; None if they are
-            none of them.
+        index: Which candidates they are, `[q, max_positives]`, -1 for none; None if they are not
+            candidates.
         ids: Integers `[q, max_positives]`, or None.
         weight: `[q, max_positives]`, or None.
         pooling_weight: Likewise.
@@ -45,7 +45,7 @@ class Positives(NamedTuple):
 
 
 def check_arguments(loss, reduction, positives, positive_index, own):
-    """Raises a `ValueError` on arguments that are something else, or exclude each other."""
+    """Raises a `ValueError` on arguments of a wrong kind, or that exclude each other."""
     if not isinstance(loss, RetrievalLoss):
         raise ValueError(
             f"`loss` must be a RetrievalLoss, e.g. CROLoss or MultiMarginLoss. Received: {loss!r}"
@@ -62,7 +62,7 @@ def check_arguments(loss, reduction, positives, positive_index, own):
 
 
 def as_embeddings(loss, queries, shared, positives, own):
-    """All embeddings of a call in the dtype of the loss, and the index of the positives.
+    """All embeddings of a call, checked, in the dtype of the loss.
 
     Returns:
         Queries `[q, heads, dim]`, and `shared`, `positives` and `own` with their embeddings.
@@ -103,7 +103,10 @@ def as_embeddings(loss, queries, shared, positives, own):
 
 
 def _positives_among(queries, candidates, index):
-    """The candidates that are positives, `[q, max_positives, dim]`, and their index."""
+    """The embeddings of candidates that are positives, `[q, max_positives, dim]`, and their index.
+
+    Without an index, row i has candidate i.
+    """
     num_queries, num_candidates = ops.shape(queries)[0], ops.shape(candidates)[0]
     if index is None:
         is_known = isinstance(num_queries, int) and isinstance(num_candidates, int)
@@ -125,11 +128,11 @@ def _positives_among(queries, candidates, index):
 def as_structures(
     loss, queries, shared, positives, own, known_positive_ids, weight, inputs, features
 ):
-    """What is known of the shared candidates and of the rows, as tensors.
+    """What is known of the shared candidates and of the rows, checked, as tensors.
 
     Returns:
-        `Candidates` `[c, ...]` and `Rows`, both without embeddings and without those weights that
-        are functions, and the features `[n, ...]` of own candidates by index.
+        `Candidates` of `[c, ...]`, `Rows`, and the features `[n, ...]` of own candidates by index.
+        Embeddings, and weights that are functions, are in none of them.
     """
     candidates = shared.embeddings
     num_queries, num_candidates = queries.shape[0], candidates.shape[0]
@@ -145,7 +148,7 @@ def as_structures(
     masks, weights = _masks_and_weights(loss, queries, shared)
     for mask in masks:
         if mask is not None and positives.index is not None:
-            # A masked positive is none.
+            # A masked positive is absent.
             has_positive = ops.logical_and(has_positive, _at(mask, positives.index))
     columns = Candidates(
         ids=None if excluded is None else codes,
@@ -227,11 +230,11 @@ def _of_own(loss, queries, own):
 
 
 def _excluded(queries, shared, positives, known_positive_ids, own_ids):
-    """What is no negative of a row: its positives, whatever column they stand in.
+    """The candidates that are not negatives of a row: its positives and known positives.
 
     Returns:
-        Codes of the candidates `[c]`; those that a row excludes `[q, n]`, None if there are none;
-        and the ids of these, None unless the rows' own candidates have ids.
+        Codes of the candidates `[c]`; the codes that each row excludes `[q, n]`, None if all are
+        negatives; and the ids that it excludes, None unless the rows' own candidates have ids.
     """
     candidate_ids, candidates = shared.ids, at_least_one(shared.embeddings, 0)
     row_ids = []
@@ -266,11 +269,11 @@ def _excluded(queries, shared, positives, known_positive_ids, own_ids):
 
 
 def _masks_and_weights(loss, queries, shared):
-    """The masks and the weights of shared candidates, of a column each and of a score each.
+    """The masks and the weights of shared candidates, by whether they are `[c]` or `[q, c]`.
 
     Returns:
-        Masks, `[c]` and `[q, c]`, None where there is none; and dicts of weights by name likewise,
-        without those that are functions.
+        A mask `[c]` and one `[q, c]`, None where there is none; and a dict of weights by name of
+        each shape, without those that are functions.
     """
     sizes = ops.shape(queries)[0], ops.shape(shared.embeddings)[0]
     num_queries, num_candidates = queries.shape[0], shared.embeddings.shape[0]

@@ -104,7 +104,7 @@ def _log_of_one_plus(z):
 
 @register
 class Identity(Kernel):
-    """φ(x) = x: a mean of scores, or with `reduce="max"` the largest of them. It is signed.
+    """φ(x) = x: a sum of the x_j, or with `reduce="max"` the largest of them. It may be negative.
 
     Example:
 

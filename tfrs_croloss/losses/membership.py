@@ -1,4 +1,4 @@
-"""Which candidates are no negatives of a row: its positives, whatever column they stand in."""
+"""Which candidates are not negatives of a row: its positives, in whichever column they stand."""
 
 import keras
 from keras import ops
@@ -8,15 +8,15 @@ FEW = 4
 
 
 def codes_of(num_candidates, positive_index=None, candidate_ids=None, row_ids=None):
-    """Codes of the candidates, and for each row those of the candidates that are no negatives.
+    """Codes of the candidates, and for each row those of the candidates that are not negatives.
 
-    Two candidates have one code if they have one id, or are the same where there are no ids.
+    Candidates with the same id have the same code. Without ids each has its own.
 
     Args:
         num_candidates: Their number.
         positive_index: `[num_queries, max_positives]`, -1 for none; or None.
         candidate_ids: `[num_candidates]`, or None.
-        row_ids: Ids of items that are no negatives of the row, `[num_queries, n]`; or None.
+        row_ids: Ids to exclude from the row's negatives, `[num_queries, n]`; or None.
 
     Returns:
         int32 `[num_candidates]`, from 0, and int32 `[num_queries, n]`, -1 for none; None if all

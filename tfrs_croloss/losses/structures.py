@@ -1,4 +1,4 @@
-"""What is known of candidates and of rows, as two structures; and as the flat tensors of both."""
+"""What is known of candidates and of rows, as structures of tensors."""
 
 from typing import Any, NamedTuple
 
@@ -6,29 +6,33 @@ import keras
 
 
 class Candidates(NamedTuple):
-    """Candidates: those that all rows share, or as `own` of `embedding_loss` each row's own.
+    """Candidates that each row has of its own, as `own` of `embedding_loss` and of the task.
 
-    | attribute | shared | own, as vectors | own, by index |
-    | --- | --- | --- | --- |
-    | embeddings | `[c, dim]` | `[q, m, dim]` | `[n, dim]` |
-    | index | | | `[q, m]` |
-    | features | `[c, ...]` | `[q, m, ...]` | `[n, ...]` |
-    | all else | `[c]` | `[q, m]` | `[q, m]` |
+    With q rows of m candidates each:
 
-    By index a row's own are rows of `embeddings`, which are embedded once however many rows have
-    them: the vectors exist for a block of rows at a time. As vectors they may be what no table has,
-    e.g. mixtures of items.
+    | attribute | by index | as vectors |
+    | --- | --- | --- |
+    | embeddings | `[n, dim]` | `[q, m, dim]` |
+    | index | `[q, m]` | |
+    | ids, weight, mask | `[q, m]` | `[q, m]` |
+    | features | `[n, ...]` | `[q, m, ...]` |
+
+    By index, the candidates of a row are rows of `embeddings`. Each item is embedded once, however
+    many rows have it, and the vectors of the rows exist for a block at a time. As vectors,
+    candidates may be what no table has, e.g. mixtures of items.
+
+    The package itself also holds the candidates that all rows share in such a structure, then
+    without an index: `embeddings` are `[c, dim]`, and the rest begins with `[c]`.
 
     Attributes:
-        embeddings: Vectors, which are differentiated. `own` by index has an `embeddings` of its
-            own, so that not all that it names are shared by all rows.
+        embeddings: Vectors, which are differentiated.
         index: Integers, rows of `embeddings`; -1 for none.
-        ids: Integers: candidates with the id of a positive of the row are no negatives of it.
-        weight: v_j ≥ 0, how many items each stands for; or a dict from names to weights. Each an
-            array, or a function from the features of a block's rows and those of the candidates to
-            `[rows, candidates]`. 0 makes a candidate absent.
+        ids: Integers. Candidates with the id of a positive of the row are not negatives of it.
+        weight: v_j ≥ 0, how many items each candidate stands for; 0 makes it absent. Or a function
+            from the features of a block of rows and those of its candidates, `[block, m, ...]`, to
+            `[block, m]`. Or a dict from names to such weights.
         mask: Bool, False where a candidate is absent.
-        features: A tensor or a dict of tensors, for functions of weights.
+        features: A tensor or a dict of tensors, for weights that are functions.
     """
 
     embeddings: Any = None
@@ -44,18 +48,19 @@ class Rows(NamedTuple):
 
     Attributes:
         weight: A factor of its loss, `[q, 1]`. Where it is 0, so is the loss.
-        has_positive: Which of its positives it has, bool `[q, max_positives]`.
-        positive_weight: What the loss of each counts for in their mean, `[q, max_positives]`; None
-            for 1.
-        pooling_weight: What each counts for where they are pooled into one score,
-            `[q, max_positives]`; None if they are not.
-        inputs: The row inputs of the loss by name, `[q, 1]`.
-        excluded: What is no negative of the row, `[q, n]`: codes of `codes_of`, -1 for none.
+        has_positive: Where a row has a positive, bool `[q, max_positives]`: it may have fewer.
+        positive_weight: Weights of the positives in the mean of their losses,
+            `[q, max_positives]`; None for 1.
+        pooling_weight: Weights of the positives where they are pooled into one score,
+            `[q, max_positives]`; None if they are not pooled.
+        inputs: The row inputs of the loss by name, `[q, 1]` each.
+        excluded: Candidates that are not negatives of the row, `[q, n]`: codes of `codes_of`, -1
+            for none.
         excluded_ids: Likewise as ids, where there are own candidates with ids.
-        mask: Bool `[q, c]`, False where a candidate is absent.
-        weights: Weights of the candidates by name, `[q, c]`.
-        features: A tensor or a dict of tensors, for functions of weights.
-        own: The row's own `Candidates`, without what is no row's.
+        mask: Bool `[q, c]`, False where a shared candidate is absent.
+        weights: Weights of the shared candidates by name, `[q, c]` each.
+        features: A tensor or a dict of tensors, for weights that are functions.
+        own: The row's own `Candidates`, those tensors whose first axis is that of the queries.
     """
 
     weight: Any

@@ -31,7 +31,7 @@ class BatchMetrics:
         Args:
             queries: `[num_queries, dim]` or `[num_queries, num_heads, dim]`.
             candidates: `[num_candidates, dim]`, this replica's.
-            ids: `[num_candidates]` where candidates with the id of the positive are no negatives,
+            ids: `[num_candidates]` where candidates with the id of the positive are left out,
                 else None.
             in_batch: Whether the positives of other rows are negatives.
             sample_weight: `[num_queries]`, or None.

@@ -1,11 +1,11 @@
-"""Losses that are no `RetrievalLoss`, which TFRS's own task calls on the whole matrix."""
+"""Losses that are not a `RetrievalLoss`: TFRS's own task calls them on the whole matrix."""
 
 from tfrs_croloss.losses import RetrievalLoss
 from tfrs_croloss.retrieval.requirements import tf
 
 
 def check_not_foreign(argument, loss):
-    """Raises a ValueError, for what needs a `RetrievalLoss`, if the loss is none."""
+    """Raises a ValueError if an argument needs a `RetrievalLoss`, and the loss is another."""
     if not isinstance(loss, RetrievalLoss):
         raise ValueError(
             f"`{argument}` needs a RetrievalLoss: CROLoss, MultiMarginLoss, or one of your own. "

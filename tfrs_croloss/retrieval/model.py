@@ -50,20 +50,21 @@ class RetrievalModel(tfrs.Model):
         task: A `Retrieval` of this package, with whichever loss. TFRS's own task goes into a
             `tfrs.Model` of your own.
         negatives: A part such as `UniformNegatives`, or a list of them. The positives of other
-            rows are negatives where `InBatchNegatives` is among them.
+            rows are negatives where `InBatchNegatives` is among them. `OwnNegatives` draws for each
+            row alone.
         weigh: Whether each candidate j counts for 1 / E_j items, where E_j is how often it is to
-            be expected among a row's negatives. Sums over negatives then stand for sums over the
-            catalogue, whatever the negatives were drawn by. Needs a task with a `RetrievalLoss`,
-            with `remove_accidental_hits` and without a memory.
+            be expected among a row's negatives, from all parts together. Sums over negatives then
+            stand for sums over the catalogue, however they were drawn. Needs a task with a
+            `RetrievalLoss`, with `remove_accidental_hits` and without a memory.
         item_features: For a candidate tower on features: a tensor, or a dict of tensors, whose
             rows are the items of the catalogue.
         reverse_task: A `Retrieval` of its own that has the items ask for their users, as CLIP
             (Radford et al., arXiv 2103.00020, figure 3) trains both ways: each positive is a query
             and its candidates are the batch's queries, which come with the positions of `user`.
         reverse_weight: Weight of its loss beside that of `task`, 1.
-        thresholds: A `Thresholds`, for a `RetrievalLoss` that needs them. The batch's `query` must
-            then have the positions of `user`, and `refresh_thresholds` must be called before
-            training and every few epochs.
+        thresholds: A `Thresholds`, for a loss with a `threshold` among its `row_inputs`. The
+            batch's `query` must then have the positions of `user`, and `refresh_thresholds` must be
+            called before training and every few epochs.
         query_dropout: Rate of dropout on the query embeddings in training, as the author of the
             multi-margin loss has it; drawn by the step, so that a resumed run draws the same.
 
@@ -71,7 +72,7 @@ class RetrievalModel(tfrs.Model):
     `losses` are its share of them.
 
     Raises:
-        ValueError: If a task is no `Retrieval`; if there are no negatives at all, or they are of
+        ValueError: If a task is not a `Retrieval`; if there are no negatives at all, or they are of
             another catalogue; if they are to be weighed and the task can't, or a part does not know
             its probabilities; if the task's loss takes no thresholds, or those are of more items
             than there are; if a loss that is no `RetrievalLoss` is to see the positives of other
@@ -172,9 +173,9 @@ class RetrievalModel(tfrs.Model):
 
         Args:
             inputs: A dict of `query` features, of `item` positions `[num_queries]`, and optionally
-                of `sample_weight` `[num_queries]`, of `known_positives`, as the task takes them as
-                `known_positive_ids`, and of `[num_queries]` under the names of the loss's
-                `row_inputs`.
+                of `sample_weight` `[num_queries]`, of `known_positives`, which are the task's
+                `known_positive_ids`, and of what the loss names in `row_inputs`, `[num_queries]`
+                each under its name.
             training: Whether to train.
 
         Returns:

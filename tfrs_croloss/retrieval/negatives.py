@@ -46,7 +46,7 @@ class Negatives(abc.ABC):
         """Positions of items drawn with replacement, int32 `[num_negatives]`."""
 
     def draw(self, step: Array, number: Array) -> Array:
-        """Likewise any number of them, int32 `[number]`, for `OwnNegatives`."""
+        """Likewise any number of items, int32 `[number]`, which `OwnNegatives` asks for."""
         raise ValueError(
             f"`part` must have a method `draw(step, number)`. Received: {type(self).__name__}"
         )
@@ -284,18 +284,17 @@ class PopularityNegatives(Negatives):
 
 @register
 class OwnNegatives(Negatives):
-    """Items that each row draws for itself, as another part draws those that all rows share.
+    """Items drawn for each row alone, as another part draws items that all rows share.
 
-    Twice the draws of a batch are as many negatives, and no two rows have the same: what a row
-    learns does not hang on what the others drew. They cost more for it: a row's own candidates are
-    read for it alone.
+    So the rows of a batch have different negatives. They cost more than shared ones: each is read
+    for one row, where shared ones go through one matrix product.
 
     Args:
-        part: `UniformNegatives` or `PopularityNegatives`, or a part of one's own with a `draw`; its
+        part: `UniformNegatives`, `PopularityNegatives`, or a part of one's own with a `draw`. Its
             `num_negatives` are those of a row.
 
     Raises:
-        ValueError: If the part can't draw for rows.
+        ValueError: If the part has no draws of its own; in a draw, if it has no `draw`.
 
     Example:
     >>> from tfrs_croloss.retrieval import OwnNegatives, UniformNegatives

@@ -51,8 +51,10 @@ class Retrieval(tfrs.tasks.Retrieval):
     - Under a `tf.distribute` strategy the positives of every replica are negatives for all, so a
       model trains as on one device with the whole batch.
     - Embeddings of past batches can be negatives too (`memory_size`).
-    - A user's other positives are no negatives (`known_positive_ids`), and candidates have weights
-      (`candidate_weight`), with hard negatives as without.
+    - A user's other positives are left out of the negatives (`known_positive_ids`), candidates have
+      weights (`candidate_weight`), and a row may have candidates of its own (`own`), with hard
+      negatives as without.
+    - A loss may ask for inputs of the rows (`row_inputs`), e.g. thresholds.
     - The metrics of a training step are those of the weights before it. In TFRS's task a
       `FactorizedTopK` over the model's own tower reads them in the middle of the update.
 
@@ -66,8 +68,8 @@ class Retrieval(tfrs.tasks.Retrieval):
 
     Args:
         loss: A `RetrievalLoss`; None is the softmax cross-entropy, TFRS's default. Any other loss
-            is called on the whole matrix, by TFRS's own task, with TFRS's options and `in_batch`
-            alone.
+            is called on the whole matrix, by TFRS's own task. Then only TFRS's options and
+            `in_batch` may be used.
         metrics: As in TFRS: factorized metrics of the whole catalogue, one or a list. As the
             attribute `factorized_metrics` they can be set later, likewise the two below.
         batch_metrics: As in TFRS: Keras metrics of labels and scores, of this replica's batch
@@ -75,12 +77,12 @@ class Retrieval(tfrs.tasks.Retrieval):
         loss_metrics: As in TFRS: Keras metrics of the loss, one or a list.
         temperature: Divides the scores.
         num_hard_negatives: Compare with this many negatives of the highest scores alone, ≥ 1.
-        remove_accidental_hits: Whether candidates with the id of a row's positive are no negatives
-            of it; needs `candidate_ids`.
+        remove_accidental_hits: Whether candidates with the id of a row's positive are left out of
+            its negatives; needs `candidate_ids`.
         name: Name of the task.
         block_size: Rows of scores at a time: `"auto"`, a number, or None for all.
-        cross_replica: Whether the positives of other replicas are negatives. Extra candidates are
-            a replica's own: have the same on each, as `RetrievalModel` does.
+        cross_replica: Whether the positives of other replicas are negatives. Extra candidates stay
+            on their replica: have the same on each, as `RetrievalModel` does.
         memory_size: How many embeddings of past positives are kept as negatives, the newest first
             and within a batch replica by replica. They are saved in checkpoints.
 
@@ -163,7 +165,7 @@ class Retrieval(tfrs.tasks.Retrieval):
 
     @property
     def remove_accidental_hits(self):
-        """Whether candidates with the id of a row's positive are no negatives of it."""
+        """Whether candidates with the id of a row's positive are left out of its negatives."""
         return self._remove_accidental_hits
 
     @property
@@ -236,36 +238,39 @@ class Retrieval(tfrs.tasks.Retrieval):
             score_mask: Bool `[num_queries, num_candidates]`, or what broadcasts to that, as
                 `[num_candidates]` and `[num_queries, 1]`: False where a candidate is absent. A row
                 whose positive is absent has no loss.
-            candidate_weight: v_j ≥ 0, `[num_candidates]`: how many items each stands for. Where
-                there are no candidates beyond these, also `[num_queries, num_candidates]`. Or a
-                function from what is known of a block of rows and of all candidates to
-                `[block, all candidates]`, of which no more than that is ever held: of two dicts,
-                one with the `embedding` of the rows and the `query_features`, one with the
-                `embedding` of the candidates, their `id` where `candidate_ids` are given, and the
-                `candidate_features`. Or a dict of such by name: see `embedding_loss`.
-            known_positive_ids: `[num_queries, num_known]`, ids that are no negatives of the row: a
-                matrix padded with an id that no item has, as -1 or "", or a `tf.RaggedTensor`.
-                That is faster where numbers differ, and takes a mask, a byte a score.
-            in_batch: Whether the positives of other rows are negatives; else extra candidates and
-                the memory alone.
+            candidate_weight: v_j ≥ 0, `[num_candidates]`: how many items each stands for. Also
+                `[num_queries, num_candidates]`, where no candidates come from other replicas or
+                from a memory. Or a function from two dicts to `[block, all candidates]`, the most
+                that is ever held. The first dict has the `embedding` of a block of rows and the
+                `query_features`. The second has the `embedding` of all candidates, their `id` if
+                there are `candidate_ids`, and the `candidate_features`. Or a dict of such weights
+                by name: see `embedding_loss`.
+            known_positive_ids: `[num_queries, num_known]`, ids to exclude from the row's negatives:
+                a matrix padded with an id that no item has, e.g. -1 or "", or a `tf.RaggedTensor`.
+                The latter is faster where numbers differ, and takes a mask, a byte a score.
+            in_batch: Whether the positives of other rows are negatives. Otherwise these are extra
+                candidates, the memory and `own`.
             training: Whether the memory takes in the positives; must be given where there is one,
                 or those of the validation would enter it.
             row_inputs: A dict of what the loss wants to know of the rows, `[num_queries]` each, by
                 the names in its `row_inputs`, e.g. `threshold`. Those that are scores are in units
-                of the products of the embeddings: they are divided by the `temperature` as they
+                of the products of the embeddings, and are divided by the `temperature` as these
                 are. See `Thresholds`.
-            own: `tfrs_croloss.losses.Candidates` that each row has of its own. They are sent to no
-                replica, enter no memory, and batch metrics do not see them.
-            query_features: A dict of tensors `[num_queries, ...]`, for functions of weights.
-            candidate_features: Likewise `[num_candidates, ...]`; they go to all replicas. A memory
-                holds embeddings and ids alone, by which a function finds more.
+            own: `tfrs_croloss.losses.Candidates` that each row has of its own. They stay on their
+                replica, do not enter the memory, and batch metrics do not see them. If they have
+                ids, `candidate_ids` must be given, and are compared as under
+                `remove_accidental_hits`. A weight that is a function gets their `embedding` beside
+                their features, which must be a dict.
+            query_features: A dict of tensors `[num_queries, ...]`, for weights that are functions.
+            candidate_features: Likewise `[num_candidates, ...]`, sent to all replicas. Not with a
+                memory, which holds embeddings and ids: there a function finds features by the id.
 
         Returns:
             The loss, under replicas this one's share; `[num_queries]` if the loss has no reduction.
 
         Raises:
-            ValueError: If ids or thresholds are missing, ids are floats, a shape does not fit, or
-                there are no negatives.
+            ValueError: If ids or inputs of the rows are missing, ids are floats, a shape does not
+                fit, or there are no negatives.
         """
         embeddings = query_embeddings, candidate_embeddings
         ours = {
@@ -441,7 +446,7 @@ class Retrieval(tfrs.tasks.Retrieval):
             )
 
     def _compares_ids(self, rows):
-        """Whether candidates with the id of a positive of the row are none of its negatives."""
+        """Whether candidates with the id of a positive of the row are left out of its negatives."""
         own = rows["own"]
         return (
             self.remove_accidental_hits
