@@ -28,7 +28,7 @@ from tests.losses.losses import CASES, each_loss
 from tests.losses.scores import ONE_HOT, SCORES
 from tests.losses.test_own_losses import LOSSES
 from tfrs_croloss import CROLoss, embedding_loss
-from tfrs_croloss.losses import Candidates, Channel, RetrievalLoss, Softplus
+from tfrs_croloss.losses import Candidates, CandidateWeighted, Channel, RetrievalLoss, Softplus
 
 NUM_OWN, NUM_ROWS_OF_TABLE = 4, 9
 RNG = np.random.default_rng(11)
@@ -362,6 +362,7 @@ def test_names_of_weights_are_checked():
 
 BAD = {
     "`own` must be a tfrs_croloss": {"own": VECTORS},
+    "`own` must be a .* with embeddings": {"own": Candidates(index=PLACES)},
     "`own` must have ids where candidates are weighed": {
         "own": Candidates(VECTORS, weight=OWN_WEIGHT),
         "candidate_weight": np.ones(NUM_CANDIDATES),
@@ -408,3 +409,19 @@ def test_what_is_wrong_is_named(message):
     options = {"candidates": CANDIDATES, **BAD[message]}
     with pytest.raises(ValueError, match=message):
         embedding_loss(CROLoss(), QUERIES, **options)
+
+
+def test_sample_weights_of_candidates_have_two_axes():
+    """Where there are as many rows as columns, one axis might be of either."""
+    loss, labels = CandidateWeighted(CROLoss()), np.eye(3)
+    with pytest.raises(ValueError, match=r"`sample_weight` must have shape \(None, None\)"):
+        loss(labels, labels / 2, sample_weight=np.ones(3))
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+    weight = RNG.uniform(size=[3, 3])
+    expected = float(CROLoss()(labels, labels / 2, candidate_weight=weight))
+    assert float(again(labels, labels / 2, sample_weight=weight)) == expected
+
+
+def test_a_wrong_shape_is_named_as_the_argument():
+    with pytest.raises(ValueError, match="`candidate_weight` must have one of the shapes"):
+        CROLoss()(ONE_HOT, SCORES, candidate_weight=np.ones(4))

@@ -1,5 +1,7 @@
 """Losses that a stranger writes: values without slopes, a ratio of channels, a maximum."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from keras import ops
 from tests.losses.embeddings import CANDIDATES, OPTIONS, QUERIES, assert_close, engine_of, naive_of
 from tests.losses.gradients import BACKEND, MODES, float64, value_and_gradient
 from tests.losses.scores import ONE_HOT, POSITIVES, SCORES, naive_rows
-from tfrs_croloss import CROLoss
+from tfrs_croloss import CROLoss, embedding_loss
 from tfrs_croloss.losses import (
     Aggregate,
     Channel,
@@ -17,8 +19,10 @@ from tfrs_croloss.losses import (
     Identity,
     LogisticPower,
     RetrievalLoss,
+    RowInput,
     Softplus,
 )
+from tfrs_croloss.losses.base import TAKEN_NAMES
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -289,3 +293,85 @@ def test_derivatives_that_are_given_are_taken():
         by_negative = [3 * sigmoid(s - row[p]) for j, s in enumerate(row) if j != p]
         np.testing.assert_allclose(np.delete(slopes, p), by_negative, rtol=1e-5)
         np.testing.assert_allclose(slopes[p], -1 - sum(by_negative), rtol=1e-5)
+
+
+def triplet(channel, **options):
+    class Triplet(RetrievalLoss):
+        def compare(self, row):
+            return channel
+
+        def aggregate(self, totals, row):
+            return totals[0]
+
+    return Triplet(**options)
+
+
+def test_a_kernel_may_be_a_name_or_a_function():
+    expected = float(triplet(Channel(Softplus()))(ONE_HOT, SCORES))
+    for kernel in ("softplus", ops.softplus):
+        assert float(triplet(Channel(kernel))(ONE_HOT, SCORES)) == pytest.approx(expected, 1e-6)
+
+
+@pytest.mark.parametrize("kernel", [Softplus(), Exponential()])
+def test_a_weight_of_0_of_another_name_adds_nothing(kernel):
+    """A LogKernel has logarithms of weights."""
+    weight = np.array([1, 2, 0, 1, 0.5, 0, 3, 1, 1], "float32")
+    loss = triplet(Channel(kernel, weight="similarity"), reduction=None)
+    actual, gradient = value_and_gradient(
+        loss, ONE_HOT, SCORES, "float32", candidate_weight={"similarity": weight}
+    )
+    for i, (row, p) in enumerate(zip(SCORES, POSITIVES, strict=True)):
+        negatives = [j for j in range(len(row)) if j != p]
+        phi = np.log1p if isinstance(kernel, Softplus) else float
+        total = sum(weight[j] * phi(np.exp(row[j] - row[p])) for j in negatives)
+        expected = np.log(total) if isinstance(kernel, Exponential) else total
+        np.testing.assert_allclose(actual[i], expected, rtol=1e-5)
+        assert all((gradient[i, j] == 0) == (weight[j] == 0) for j in negatives)
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (None, "`compare` of Triplet must give a Channel or a tuple of them. Received: None"),
+        ((), "`compare` of Triplet must give a Channel"),
+        ((Softplus(),), "`compare` of Triplet must give a Channel"),
+        (Channel("soft"), "`kernel` must be one of"),
+        (Channel(Softplus(), 0.0), "`scale` of a Channel must not be 0"),
+    ],
+)
+def test_what_is_no_channel_is_named(found, message):
+    with pytest.raises(ValueError, match=message):
+        triplet(found)(ONE_HOT, SCORES)
+
+
+def test_an_aggregate_without_a_value_is_named():
+    class Nothing(Plain):
+        def aggregate(self, totals, row):
+            pass
+
+    with pytest.raises(ValueError, match="`aggregate` of Nothing must give a .* Received: None"):
+        Nothing()(ONE_HOT, SCORES)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (RowInput("margin"), r"`row_inputs` of Wanting must be a tuple, e.g. \(RowInput"),
+        (("margin",), "`row_inputs` of Wanting must be a tuple"),
+        ((RowInput("item"),), "must be a name that calls and batches have no other use for"),
+        ((RowInput("candidate_weight"),), "must be a name that calls and batches have no other"),
+        ((RowInput("a b"),), "must be a name"),
+    ],
+)
+def test_inputs_of_rows_of_wrong_names(inputs, message):
+    class Wanting(Plain):
+        row_inputs = inputs
+
+    with pytest.raises(ValueError, match=message):
+        Wanting()
+
+
+def test_names_that_are_taken_are_those_of_the_calls():
+    calls = embedding_loss, RetrievalLoss.__call__
+    arguments = {name for call in calls for name in inspect.signature(call).parameters}
+    assert arguments - {"row_inputs"} <= TAKEN_NAMES

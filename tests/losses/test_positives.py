@@ -106,3 +106,12 @@ def test_bad_weights_are_named(make):
             make()(labels, labels / 2, **{name: -labels})
         with pytest.raises(ValueError, match=f"`{name}` must have shape"):
             make()(labels, labels / 2, **{name: np.ones(3)})
+
+
+def test_two_ways_are_one_too_many():
+    both = {"positive_weight": WEIGHT, "pooling_weight": WEIGHT}
+    with pytest.raises(ValueError, match="exclude each other. Received: both"):
+        embedding_loss(CASES["cro"][0](), QUERIES, CANDIDATES, SEVERAL, **both)
+    labels = np.eye(3, 4)
+    with pytest.raises(ValueError, match="exclude each other. Received: both"):
+        CASES["cro"][0]()(labels, labels / 2, positive_weight=labels, pooling_weight=labels)

@@ -805,6 +805,42 @@ WRONG_CALLS = {
         {"row_inputs": {"threshold": np.zeros(B - 1, "float32")}},
         r"`threshold` must have one of the shapes \(8,\), \(8, 1\). Received: shape \(7,\)",
     ),
+    "own candidates that are none": (
+        {},
+        {"own": CANDIDATES},
+        "`own` must be a tfrs_croloss.losses.Candidates with embeddings",
+    ),
+    "own ids of another kind": (
+        {"remove_accidental_hits": True},
+        {
+            "candidate_ids": np.arange(ALL).astype(str),
+            "own": Candidates(CANDIDATES, np.zeros([B, 2], int), ids=np.zeros([B, 2], int)),
+        },
+        "`candidate_ids` and `own.ids` must both be integers or both strings",
+    ),
+    "own candidates and log-Q": (
+        {},
+        {
+            "own": Candidates(CANDIDATES, np.zeros([B, 2], int)),
+            "candidate_sampling_probability": PROBABILITY,
+        },
+        "`own` and `candidate_sampling_probability` exclude each other",
+    ),
+    "inputs of rows that are no dict": (
+        {"loss": SoftmaxLossAtK()},
+        {"row_inputs": np.zeros(B)},
+        "`row_inputs` must be a dict",
+    ),
+    "features with a memory": (
+        {"memory_size": 3},
+        {"candidate_features": {"x": CANDIDATES}, "training": True},
+        "`candidate_features` must be None with a memory",
+    ),
+    "features that are no dict": (
+        {},
+        {"query_features": QUERIES},
+        "`query_features` must be a dict of tensors",
+    ),
     "thresholds and log-Q": (
         {"loss": SoftmaxLossAtK()},
         {

@@ -9,11 +9,14 @@ from keras import ops
 
 from tfrs_croloss._arguments import check_count
 from tfrs_croloss._typing import Array, DType
-from tfrs_croloss.losses.channels import CANDIDATE_WEIGHT, Channel, reduced
+from tfrs_croloss.losses.channels import CANDIDATE_WEIGHT, Channel, as_channels, reduced
 from tfrs_croloss.losses.checks import (
+    argument,
     as_numbers,
     as_weight,
     by_name,
+    check_one_of_both,
+    check_rows_alone,
     check_shape,
     check_shapes,
     check_values,
@@ -37,6 +40,36 @@ from tfrs_croloss.losses.tensors import (
 # A score at or below this is absent, not very negative: TFRS writes float32's minimum / 100 into
 # the scores it masks, others write -inf.
 MASKED_SCORE = -1e30
+
+
+# What calls of a loss, of `embedding_loss` and of the task, and batches of a model, have as names.
+TAKEN_NAMES = {
+    "block_size",
+    "candidate_features",
+    "candidate_ids",
+    "candidate_weight",
+    "candidates",
+    "item",
+    "known_positive_ids",
+    "known_positives",
+    "loss",
+    "num_hard_negatives",
+    "own",
+    "pooling_weight",
+    "positive_ids",
+    "positive_index",
+    "positive_weight",
+    "positives",
+    "queries",
+    "query",
+    "reduction",
+    "row_features",
+    "sample_weight",
+    "score_mask",
+    "self",
+    "y_pred",
+    "y_true",
+}
 
 
 class Row(NamedTuple):
@@ -174,6 +207,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
     ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=_at_least_float32(dtype))
         self.max_positives = check_count("max_positives", max_positives)
+        _check_row_inputs(type(self).__name__, self.row_inputs)
         self._has_warned = False
         self._gives_values = False
 
@@ -254,10 +288,11 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         check_shapes(y_true, y_pred)
         num_queries, num_candidates = y_pred.shape
         weights = {
-            name: as_weight(name, weight, y_pred, self.dtype, (num_candidates,))
+            name: as_weight(argument(name), weight, y_pred, self.dtype, (num_candidates,))
             for name, weight in by_name(candidate_weight).items()
         }
         of_positives = {"positive_weight": positive_weight, "pooling_weight": pooling_weight}
+        check_one_of_both(**of_positives)
         for name, weight in of_positives.items():
             if weight is not None:
                 of_positives[name] = as_weight(name, weight, y_pred, self.dtype)
@@ -267,7 +302,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
                 sample_weight = rows_of_unknown_rank(
                     "sample_weight", sample_weight, ops.shape(y_pred)[0]
                 )
-            check_shape("sample_weight", sample_weight, (), (num_queries,), (num_queries, 1))
+            check_rows_alone(sample_weight, num_queries)
         # Keras hands on `y_true` alone, in any structure.
         given = {
             "labels": y_true,
@@ -346,8 +381,8 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
                 inputs[wanted.name] = ops.reshape(x, (-1, 1))
             elif getattr(self, wanted.name, None) is None:
                 raise ValueError(
-                    f"`{wanted.name}` must be given to {type(self).__name__}, [num_queries]. "
-                    f"{wanted.hint} Received: None"
+                    f"`{wanted.name}` must be given to {type(self).__name__}, [num_queries]"
+                    f"{wanted.hint and '. '}{wanted.hint}. Received: None"
                 )
         return inputs
 
@@ -459,9 +494,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         ∂loss/∂s_j comes as a list of factors and matrices, one for each channel that the loss
         descends along.
         """
-        channels = self.compare(row)
-        if isinstance(channels, Channel):
-            channels = (channels,)
+        channels = as_channels(self.compare(row), type(self).__name__)
         self._check_names(channels, scaled)
         reductions = [
             reduced(
@@ -575,12 +608,30 @@ def _scaled(weight, is_negative):
     return weight / scale, scale
 
 
+def _check_row_inputs(name, inputs):
+    """Raises unless they are `RowInput`s, of names that calls and batches leave free."""
+    is_tuple = isinstance(inputs, (tuple, list)) and not isinstance(inputs, RowInput)
+    for wanted in inputs if is_tuple else (None,):
+        if not isinstance(wanted, RowInput):
+            raise ValueError(
+                f'`row_inputs` of {name} must be a tuple, e.g. (RowInput("margin"),). '
+                f"Received: {inputs!r}"
+            )
+        if wanted.name in TAKEN_NAMES or not wanted.name.isidentifier():
+            raise ValueError(
+                f"`name` of a RowInput must be a name that calls and batches have no other use "
+                f"for. Received: {wanted.name!r}"
+            )
+
+
 def _check_column(name, value, column):
     """Raises unless the value of an `aggregate` has a number a row."""
-    if not fits(value, (column.shape[0], 1)):
+    shape = getattr(value, "shape", None)
+    if shape is None or not fits(value, (column.shape[0], 1)):
+        came = f"{value!r}" if shape is None else f"shape {tuple(shape)}"
         raise ValueError(
             f"`aggregate` of {name} must give a loss per row, [num_queries, 1], and no sum or mean "
-            f"over rows. Received: shape {tuple(value.shape)}"
+            f"over rows. Received: {came}"
         )
 
 

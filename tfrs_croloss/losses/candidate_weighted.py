@@ -5,6 +5,8 @@ import keras
 from tfrs_croloss._registration import register
 from tfrs_croloss._typing import Array
 from tfrs_croloss.losses.base import RetrievalLoss
+from tfrs_croloss.losses.checks import check_shape
+from tfrs_croloss.losses.tensors import as_tensor
 
 
 @register
@@ -51,6 +53,10 @@ class CandidateWeighted(keras.losses.Loss):
 
     def __call__(self, y_true: Array, y_pred: Array, sample_weight: Array | None = None) -> Array:
         """The loss, of labels, scores and weights `[num_queries, num_candidates]`."""
+        if sample_weight is not None:
+            # One a row would pass for one a column where there are as many.
+            sample_weight = as_tensor(sample_weight, rank=2)
+            check_shape("sample_weight", sample_weight, (None, None))
         return self.loss(y_true, y_pred, candidate_weight=sample_weight)
 
     def call(self, y_true, y_pred):

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from tfrs_croloss._typing import Elementwise
+from tfrs_croloss.losses import kernels
 from tfrs_croloss.losses.kernels import Kernel, LogKernel
 from tfrs_croloss.losses.reductions import row_max, row_sum
 
@@ -26,7 +28,8 @@ class Channel(NamedTuple):
     constant to the gradient.
 
     Attributes:
-        kernel: The `Kernel` φ. It may be signed, as `Identity` is.
+        kernel: φ: a `Kernel`, the name of one, or a function of `keras.ops`. It may be signed, as
+            `Identity` is.
         scale: The coefficient of the negative's score, not 0.
         positive_scale: The coefficient of the positive's score; 0 if it does not enter.
         shift: What is added.
@@ -43,7 +46,7 @@ class Channel(NamedTuple):
             which saves a pass over the scores.
     """
 
-    kernel: Kernel
+    kernel: Kernel | str | Elementwise
     scale: Any = 1.0
     positive_scale: Any = -1.0
     shift: Any = 0.0
@@ -89,6 +92,30 @@ class Channel(NamedTuple):
         return self.reduce
 
 
+def as_channels(channels, loss):
+    """What a `compare` gave as a tuple of channels, with kernels.
+
+    Args:
+        channels: A `Channel` or a tuple of them.
+        loss: Name of the loss, for the error.
+
+    Raises:
+        ValueError: If they are something else, or a coefficient of the negative is 0.
+    """
+    channels = (channels,) if isinstance(channels, Channel) else channels
+    is_tuple = isinstance(channels, (tuple, list)) and channels
+    if not (is_tuple and all(isinstance(channel, Channel) for channel in channels)):
+        raise ValueError(
+            f"`compare` of {loss} must give a Channel or a tuple of them. Received: {channels!r}"
+        )
+    for channel in channels:
+        if _is_number(channel.scale, 0):
+            raise ValueError(
+                f"`scale` of a Channel must not be 0, or no negative enters. Received: {channel!r}"
+            )
+    return tuple(channel._replace(kernel=kernels.get(channel.kernel)) for channel in channels)
+
+
 def _is_number(x, value):
     return isinstance(x, numbers.Real) and x == value
 
@@ -123,6 +150,7 @@ def _sum(kernel, x, is_negative, weight, scale):
 def _log_sum_exp(kernel, x, is_negative, weight, scale):
     values = kernel.log(x)
     if weight is not None:
+        is_negative = ops.where(weight <= 0, False, is_negative)
         values = values + ops.log(ops.where(weight > 0, weight, 1))
     largest = row_max(ops.where(is_negative, values, LOG_OF_NOTHING))
     # Masked before the exponential too: it would be inf, and its derivative NaN.

@@ -148,6 +148,25 @@ def as_weight(name, weight, like, dtype, *shapes):
     return weight
 
 
+def check_one_of_both(positive_weight, pooling_weight):
+    """Raises where positives are to be weighed in two ways."""
+    if positive_weight is not None and pooling_weight is not None:
+        raise ValueError(
+            "`positive_weight` and `pooling_weight` exclude each other. Received: both"
+        )
+
+
+def check_rows_alone(sample_weight, num_queries):
+    """Raises unless these are weights of rows."""
+    try:
+        check_shape("sample_weight", sample_weight, (), (num_queries,), (num_queries, 1))
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. Weights of candidates are a `candidate_weight`; through Keras's `fit` "
+            "CandidateWeighted(loss) takes them"
+        ) from None
+
+
 def check_numbers(indices, inputs, weights):
     """Raises, where values can be seen, on indices of no candidate, bad weights and inputs.
 

@@ -157,7 +157,15 @@ def embedding_loss(
     )
     ```
     """
-    check_arguments(loss, reduction, positives, positive_index, own)
+    check_arguments(
+        loss,
+        reduction,
+        positives,
+        positive_index,
+        own,
+        positive_weight=positive_weight,
+        pooling_weight=pooling_weight,
+    )
     if num_hard_negatives is not None:
         num_hard_negatives = check_count("num_hard_negatives", num_hard_negatives)
     if reduction == "auto":

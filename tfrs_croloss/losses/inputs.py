@@ -16,6 +16,8 @@ from tfrs_croloss.losses.checks import (
     by_name,
     check_embeddings,
     check_numbers,
+    check_one_of_both,
+    check_rows_alone,
     check_shape,
 )
 from tfrs_croloss.losses.membership import codes_of
@@ -44,7 +46,7 @@ class Positives(NamedTuple):
     pooling_weight: Any
 
 
-def check_arguments(loss, reduction, positives, positive_index, own):
+def check_arguments(loss, reduction, positives, positive_index, own, **of_positives):
     """Raises a `ValueError` on arguments of a wrong kind, or that exclude each other."""
     if not isinstance(loss, RetrievalLoss):
         raise ValueError(
@@ -54,11 +56,18 @@ def check_arguments(loss, reduction, positives, positive_index, own):
         raise ValueError(f"`reduction` must be one of {REDUCTIONS}. Received: {reduction!r}")
     if positives is not None and positive_index is not None:
         raise ValueError("`positives` and `positive_index` exclude each other. Received: both")
-    if own is not None and not isinstance(own, Candidates):
-        raise ValueError(
-            "`own` must be a tfrs_croloss.losses.Candidates, e.g. Candidates(embeddings, index). "
-            f"Received: {own!r:.100}"
-        )
+    check_one_of_both(**of_positives)
+    check_own(own)
+
+
+def check_own(own):
+    """Raises unless it is None or `Candidates` with embeddings."""
+    if own is None or (isinstance(own, Candidates) and own.embeddings is not None):
+        return
+    raise ValueError(
+        "`own` must be a tfrs_croloss.losses.Candidates with embeddings, e.g. "
+        f"Candidates(embeddings, index). Received: {own!r:.100}"
+    )
 
 
 def as_embeddings(loss, queries, shared, positives, own):
@@ -331,7 +340,7 @@ def row_weights(sample_weight, reduction, queries):
     if sample_weight is not None:
         weight = as_numbers("sample_weight", sample_weight, queries.dtype)
         check_numbers({}, {}, {"sample_weight": weight})
-        check_shape("sample_weight", weight, (), (queries.shape[0],), (queries.shape[0], 1))
+        check_rows_alone(weight, queries.shape[0])
         weight = ops.reshape(weight, (-1, 1)) * ones
     if reduction in ("mean", "sum_over_batch_size"):
         return weight / ops.sum(ones)

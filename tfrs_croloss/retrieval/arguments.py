@@ -76,9 +76,19 @@ def as_integers(name, ids, *shape):
     return ids
 
 
-def is_string(ids):
-    """Whether ids are strings."""
-    return (ids if tf.is_tensor(ids) else tf.convert_to_tensor(ids)).dtype == tf.string
+def check_one_kind(name, ids, candidate_ids):
+    """Raises where ids could never match those of the candidates, one integers, one strings."""
+    if candidate_ids is None:
+        return
+    kinds = [
+        (x if tf.is_tensor(x) else tf.convert_to_tensor(x)).dtype == tf.string
+        for x in (ids, candidate_ids)
+    ]
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            f"`candidate_ids` and `{name}` must both be integers or both strings: an item would "
+            "never match itself. Received: one of each"
+        )
 
 
 def as_row_weights(weights, queries):

@@ -305,10 +305,10 @@ class OwnNegatives(Negatives):
 
     def __init__(self, part: Negatives) -> None:
         self.part = resolve(part, Negatives, {})
-        if not (isinstance(self.part, Negatives) and self.part.num_negatives):
+        if not isinstance(self.part, Negatives) or type(self.part).draw is Negatives.draw:
             raise ValueError(
-                "`part` must be negatives that are drawn, e.g. UniformNegatives. "
-                f"Received: {self.part!r}"
+                "`part` must be negatives with a method `draw(step, number)`, e.g. "
+                f"UniformNegatives. Received: {self.part!r}"
             )
         self.num_items = self.part.num_items
         self.num_negatives = self.part.num_negatives

@@ -11,6 +11,7 @@ from tfrs_croloss.losses import CROLoss, RetrievalLoss, embedding_loss
 from tfrs_croloss.losses.channels import CANDIDATE_WEIGHT
 from tfrs_croloss.losses.checks import by_name
 from tfrs_croloss.losses.differentiation import traced_as_written
+from tfrs_croloss.losses.inputs import check_own
 from tfrs_croloss.retrieval.arguments import (
     as_candidates,
     as_features,
@@ -21,7 +22,7 @@ from tfrs_croloss.retrieval.arguments import (
     as_queries,
     as_row_weights,
     as_weights,
-    is_string,
+    check_one_kind,
 )
 from tfrs_croloss.retrieval.batch_metrics import BatchMetrics
 from tfrs_croloss.retrieval.foreign import check_not_foreign, without_positives_of_others
@@ -376,10 +377,10 @@ class Retrieval(tfrs.tasks.Retrieval):
             "sample_weight": as_row_weights(sample_weight, queries),
             "known_ids": known_ids,
             "mask": as_mask(mask, queries, candidates),
-            "inputs": self._row_inputs(row_inputs or {}, probability),
+            "inputs": self._row_inputs(row_inputs, probability),
             "weights": weights,
             "features": as_features("query_features", query_features, queries),
-            "own": self._own(own, probability),
+            "own": self._own(own, probability, candidate_ids),
         }
         if not (weights.functions or self._compares_ids(rows)):
             # What no one looks at is not sent.
@@ -388,6 +389,13 @@ class Retrieval(tfrs.tasks.Retrieval):
 
     def _row_inputs(self, row_inputs, probability):
         """The inputs of the rows, those that are scores over the temperature."""
+        if row_inputs is None:
+            return {}
+        if not isinstance(row_inputs, dict):
+            raise ValueError(
+                '`row_inputs` must be a dict, e.g. {"threshold": thresholds}. '
+                f"Received: {row_inputs!r:.100}"
+            )
         scores = {wanted.name for wanted in self.loss.row_inputs if wanted.is_score}
         for name in sorted(scores & set(row_inputs)):
             if probability is not None:
@@ -401,7 +409,7 @@ class Retrieval(tfrs.tasks.Retrieval):
             for name, x in row_inputs.items()
         }
 
-    def _own(self, own, probability):
+    def _own(self, own, probability, candidate_ids):
         """The rows' own candidates, with ids like those of the others."""
         if own is None:
             return None
@@ -411,11 +419,15 @@ class Retrieval(tfrs.tasks.Retrieval):
                 "correction would be of some candidates alone. Received: both. Weigh the "
                 "candidates with `candidate_weight` instead"
             )
+        check_own(own)
         embeddings = tf.cast(own.embeddings, self.loss.dtype)
-        ids = None if own.ids is None else as_integers("own.ids", own.ids, None, None)
-        features = own.features
+        ids = None
+        if own.ids is not None:
+            ids = as_integers("own.ids", own.ids, None, None)
+            check_one_kind("own.ids", own.ids, candidate_ids)
+        features = as_features("own.features", own.features, embeddings)
         if any(callable(weight) for weight in by_name(own.weight).values()):
-            features = {"embedding": tf.stop_gradient(embeddings), **(own.features or {})}
+            features = {"embedding": tf.stop_gradient(embeddings), **(features or {})}
         return own._replace(embeddings=embeddings, ids=ids, features=features)
 
     def _check_memory(self, weights, candidate_features):
@@ -467,11 +479,7 @@ class Retrieval(tfrs.tasks.Retrieval):
         if known_ids is None:
             return ids, None
         known = as_integers("known_positive_ids", known_ids, queries.shape[0], None)
-        if is_string(candidate_ids) != is_string(known_ids):
-            raise ValueError(
-                "`candidate_ids` and `known_positive_ids` must both be integers or both "
-                "strings: an item would never match itself. Received: one of each"
-            )
+        check_one_kind("known_positive_ids", known_ids, candidate_ids)
         return ids, known
 
     def _update_factorized(self, is_wanted, queries, candidates, ids, sample_weight):
