@@ -398,6 +398,17 @@ BAD = {
     "`candidate_weight` must have shape": {
         "candidate_weight": lambda rows, columns: ops.ones((2, 3)),
     },
+    r"`candidate_weight` must have shape \(7, 11\). Received: shape \(7, 1\)": {
+        "candidate_weight": lambda rows, columns: ops.ones((NUM_QUERIES, 1)),
+    },
+    r"`own.weight` must have shape \(7, 4\). Received: shape \(7, 1\)": {
+        "own": Candidates(TABLE, PLACES, weight=lambda rows, columns: ops.ones((NUM_QUERIES, 1))),
+        "candidate_weight": np.ones(NUM_CANDIDATES),
+    },
+    "`own` by index must have ids where those of other candidates are compared": {
+        "own": Candidates(TABLE, PLACES),
+        "candidate_ids": IDS,
+    },
     "`candidate_weight` must be finite and not negative": {
         "candidate_weight": lambda rows, columns: -ops.ones((NUM_QUERIES, NUM_CANDIDATES)),
     },
@@ -425,3 +436,66 @@ def test_sample_weights_of_candidates_have_two_axes():
 def test_a_wrong_shape_is_named_as_the_argument():
     with pytest.raises(ValueError, match="`candidate_weight` must have one of the shapes"):
         CROLoss()(ONE_HOT, SCORES, candidate_weight=np.ones(4))
+
+
+def test_functions_are_for_features():
+    with pytest.raises(ValueError, match="functions of features are for `embedding_loss`"):
+        CROLoss()(ONE_HOT, SCORES, candidate_weight=lambda rows, columns: 1)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64"])
+def test_an_absent_positive_excludes_nothing(dtype):
+    """The id that stands for it is that of no item, unsigned or not."""
+    index = np.stack([INDEX, np.full(NUM_QUERIES, -1)], axis=1)
+    ids = np.where(OWN_IDS == 11, 0, OWN_IDS).astype(dtype)
+    values = [
+        embedding_loss(
+            CROLoss(reduction=None),
+            QUERIES,
+            CANDIDATES,
+            index if with_absent else INDEX,
+            candidate_ids=IDS.astype(dtype),
+            own=Candidates(VECTORS, ids=ids),
+        )
+        for with_absent in (False, True)
+    ]
+    np.testing.assert_array_equal(*map(np.asarray, values))
+
+
+def test_vectors_that_are_no_items_have_an_id_of_their_own():
+    """-1, which pads known positives, too."""
+    known = np.full([NUM_QUERIES, 2], -1)
+    values = [
+        embedding_loss(
+            CROLoss(reduction=None),
+            QUERIES,
+            CANDIDATES,
+            candidate_ids=IDS,
+            known_positive_ids=known,
+            own=Candidates(VECTORS, ids=ids),
+        )
+        for ids in (np.full(OWN_IDS.shape, -1), None)
+    ]
+    np.testing.assert_array_equal(*map(np.asarray, values))
+
+
+def test_ids_of_positives_for_own_candidates_alone():
+    """Shared candidates are compared by theirs, where these are given."""
+    own = Candidates(VECTORS, ids=OWN_IDS)
+    options = {"positives": OWN, "positive_ids": OWN_IDS[:, 0], "reduction": None}
+    values, _ = naive_with_own(
+        CASES["cro"][1],
+        "vectors",
+        {"positives": OWN, "positive_ids": OWN_IDS[:, :1], "candidate_ids": IDS + 1000},
+        {"ids": OWN_IDS},
+    )
+    actual = embedding_loss(CASES["cro"][0](), QUERIES, CANDIDATES, own=own, **options)
+    np.testing.assert_allclose(np.asarray(actual), values, rtol=1e-5)
+
+
+def test_a_table_of_nothing():
+    own = Candidates(np.zeros([0, DIM]), np.full([NUM_QUERIES, 2], -1))
+    with_none = embedding_loss(CROLoss(), QUERIES, CANDIDATES, own=own)
+    assert float(with_none) == pytest.approx(
+        float(embedding_loss(CROLoss(), QUERIES, CANDIDATES)), 1e-6
+    )

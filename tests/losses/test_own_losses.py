@@ -8,7 +8,13 @@ import pytest
 from keras import ops
 
 from tests.losses.embeddings import CANDIDATES, OPTIONS, QUERIES, assert_close, engine_of, naive_of
-from tests.losses.gradients import BACKEND, MODES, float64, value_and_gradient
+from tests.losses.gradients import (
+    BACKEND,
+    MODES,
+    float64,
+    value_and_gradient,
+    value_and_gradients,
+)
 from tests.losses.scores import ONE_HOT, POSITIVES, SCORES, naive_rows
 from tfrs_croloss import CROLoss, embedding_loss
 from tfrs_croloss.losses import (
@@ -375,3 +381,83 @@ def test_names_that_are_taken_are_those_of_the_calls():
     calls = embedding_loss, RetrievalLoss.__call__
     arguments = {name for call in calls for name in inspect.signature(call).parameters}
     assert arguments - {"row_inputs"} <= TAKEN_NAMES
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_maximum_in_float64(compiled):
+    loss = triplet(Channel(Hinge(0.5), reduce="max"), dtype="float64")
+    scores, labels = np.array([[0.8, 0.7, 0.1]]), np.array([[1, 0, 0]])
+    with float64():
+        value, gradient = value_and_gradient(loss, labels, scores, "float64", compiled)
+    np.testing.assert_allclose(value, 0.4, rtol=1e-12)
+    np.testing.assert_array_equal(gradient, [[-1, 1, 0]])
+
+
+def test_a_nan_stays_in_its_row_where_nothing_is_checked():
+    loss = triplet(Channel(Identity(), reduce="max"), reduction=None)
+    scores = np.array([[0.8, np.nan, 0.1], [0.5, 0.7, 0.1]], "float32")
+    labels = np.array([[1, 0, 0], [1, 0, 0]], "float32")
+    if BACKEND == "torch":
+        pytest.skip("it runs eagerly, where a NaN is refused")
+    value, gradient = COMPILED[BACKEND](loss, labels, scores)
+    assert np.isnan(value[0])
+    assert np.isnan(gradient[0]).any()
+    np.testing.assert_allclose(value[1], 0.2, rtol=1e-6)
+    np.testing.assert_allclose(gradient[1], [-1, 1, 0])
+
+
+def _by_xla(loss, labels, scores):
+    import tensorflow as tf
+
+    @tf.function(jit_compile=True)
+    def both(scores):
+        with tf.GradientTape() as tape:
+            tape.watch(scores)
+            value = loss(labels, scores)
+        return value, tape.gradient(value, scores)
+
+    return (x.numpy() for x in both(tf.constant(scores)))
+
+
+def _by_jit(loss, labels, scores):
+    import jax
+
+    value = jax.jit(lambda x: loss(labels, x))
+    gradient = jax.jit(jax.grad(lambda x: loss(labels, x).sum()))
+    return np.asarray(value(scores)), np.asarray(gradient(scores))
+
+
+COMPILED = {"tensorflow": _by_xla, "jax": _by_jit}
+
+
+@pytest.mark.parametrize("number", [4, 60])
+def test_of_equal_scores_the_lower_columns_are_mined(number):
+    values = np.array([0.1, *np.random.default_rng(0).integers(0, 3, number) / 4])
+    candidates = np.stack([values, np.arange(number + 1)], axis=1).astype("float32")
+    queries = np.array([[1.0, 0]], "float32")
+    order = sorted(range(1, number + 1), key=lambda j: -values[j])  # a stable sort
+    for k in (1, 3, number):
+        for channel in (Channel(Identity(), reduce="max"), Channel(Identity())):
+            _, (_, by_candidate) = value_and_gradients(
+                lambda q, c, channel=channel, k=k: embedding_loss(
+                    triplet(channel), q, c, [0], num_hard_negatives=k
+                ),
+                [queries, candidates],
+            )
+            mined = order[:1] if channel.reduce == "max" else order[:k]
+            assert set(np.flatnonzero(by_candidate[1:, 0]) + 1) == set(mined)
+
+
+def test_a_maximum_takes_no_weights_and_slopes_are_counted():
+    with pytest.raises(ValueError, match="`weight` of a Channel must be left out for a maximum"):
+        triplet(Channel(Identity(), reduce="max", weight="near"))(ONE_HOT, SCORES)
+
+    class Few(Plain):
+        def aggregate(self, totals, row):
+            return Aggregate(totals[0], ())
+
+    with pytest.raises(ValueError, match="`slopes` of the Aggregate of Few must be .* Received: 0"):
+        Few()(ONE_HOT, SCORES)
+    for name in ("scores", "max_positives", "jit_compile", "reduction"):
+        with pytest.raises(ValueError, match="must be a name that calls and batches"):
+            type("Wanting", (Plain,), {"row_inputs": (RowInput(name),)})()

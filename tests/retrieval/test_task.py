@@ -818,6 +818,16 @@ WRONG_CALLS = {
         },
         "`candidate_ids` and `own.ids` must both be integers or both strings",
     ),
+    "own ids alone": (
+        {},
+        {"own": Candidates(CANDIDATES, np.zeros([B, 2], int), ids=np.zeros([B, 2], int))},
+        "`candidate_ids` must be given with the ids of `own`",
+    ),
+    "own candidates by index without ids": (
+        {"remove_accidental_hits": True},
+        {"candidate_ids": IDS, "own": Candidates(CANDIDATES, np.zeros([B, 2], int))},
+        "`own` by index must have ids",
+    ),
     "own candidates and log-Q": (
         {},
         {

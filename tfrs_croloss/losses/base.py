@@ -11,7 +11,6 @@ from tfrs_croloss._arguments import check_count
 from tfrs_croloss._typing import Array, DType
 from tfrs_croloss.losses.channels import CANDIDATE_WEIGHT, Channel, as_channels, reduced
 from tfrs_croloss.losses.checks import (
-    argument,
     as_numbers,
     as_weight,
     by_name,
@@ -21,6 +20,7 @@ from tfrs_croloss.losses.checks import (
     check_shapes,
     check_values,
     fits,
+    name_of_weight,
 )
 from tfrs_croloss.losses.differentiation import (
     compiled,
@@ -44,6 +44,14 @@ MASKED_SCORE = -1e30
 
 # What calls of a loss, of `embedding_loss` and of the task, and batches of a model, have as names.
 TAKEN_NAMES = {
+    "max_positives",
+    "name",
+    "dtype",
+    "scores",
+    "labels",
+    "weights",
+    "inputs",
+    "masked_score",
     "block_size",
     "candidate_features",
     "candidate_ids",
@@ -287,8 +295,14 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         y_true, y_pred = as_tensor(y_true, rank=2), as_tensor(y_pred, rank=2)
         check_shapes(y_true, y_pred)
         num_queries, num_candidates = y_pred.shape
+        for name, weight in by_name(candidate_weight).items():
+            if callable(weight):
+                raise ValueError(
+                    f"`{name_of_weight(name)}` must be an array where the scores are given: "
+                    f"functions of features are for `embedding_loss`. Received: {weight!r}"
+                )
         weights = {
-            name: as_weight(argument(name), weight, y_pred, self.dtype, (num_candidates,))
+            name: as_weight(name_of_weight(name), weight, y_pred, self.dtype, (num_candidates,))
             for name, weight in by_name(candidate_weight).items()
         }
         of_positives = {"positive_weight": positive_weight, "pooling_weight": pooling_weight}
@@ -507,6 +521,12 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         ]
         totals = tuple(total for total, _ in reductions)
         value, slopes, positive_slope = self._aggregated(channels, totals, row, row_weight)
+        num_descending = sum(not channel.is_reported for channel in channels)
+        if len(slopes) != num_descending:
+            raise ValueError(
+                f"`slopes` of the Aggregate of {type(self).__name__} must be one for each channel "
+                f"that is not `is_reported`, {num_descending}. Received: {len(slopes)}"
+            )
 
         def weighed(x):
             return ops.where(ops.not_equal(row_weight, 0), row_weight * x, 0)
@@ -617,7 +637,8 @@ def _check_row_inputs(name, inputs):
                 f'`row_inputs` of {name} must be a tuple, e.g. (RowInput("margin"),). '
                 f"Received: {inputs!r}"
             )
-        if wanted.name in TAKEN_NAMES or not wanted.name.isidentifier():
+        is_taken = wanted.name in TAKEN_NAMES or hasattr(RetrievalLoss, wanted.name)
+        if is_taken or not wanted.name.isidentifier():
             raise ValueError(
                 f"`name` of a RowInput must be a name that calls and batches have no other use "
                 f"for. Received: {wanted.name!r}"

@@ -35,7 +35,8 @@ class Channel(NamedTuple):
         shift: What is added.
         pull: A factor of the gradient in the positive's score, which the value does not show: x is
             differentiated as if ∂x/∂s⁺ were pull · positive_scale.
-        reduce: `"sum"`; `"logsumexp"` for the logarithm of the sum, of a `LogKernel`; or `"max"`,
+        reduce: `"sum"`; `"logsumexp"` for the logarithm of the sum, of a `LogKernel`, -1e30 where
+            all weights are 0; or `"max"`,
             the largest φ(x_j), whose gradient goes to one negative, the first of equals by column.
             None is `"logsumexp"` for a `LogKernel` and else `"sum"`.
         weight: Which weights v_j are: `"candidate"` for those of the candidates, None for 1, the
@@ -113,6 +114,11 @@ def as_channels(channels, loss):
             raise ValueError(
                 f"`scale` of a Channel must not be 0, or no negative enters. Received: {channel!r}"
             )
+        if channel.reduce == "max" and channel.weight not in (None, CANDIDATE_WEIGHT):
+            raise ValueError(
+                "`weight` of a Channel must be left out for a maximum, which weighs nothing. "
+                f"Received: {channel.weight!r}"
+            )
     return tuple(channel._replace(kernel=kernels.get(channel.kernel)) for channel in channels)
 
 
@@ -168,6 +174,9 @@ def _max(kernel, x, is_negative, weight, scale):
     values = kernel(x)
     largest = row_max(ops.where(is_negative, values, -float("inf")))
     largest = ops.where(largest > -float("inf"), largest, 0)
+    # XLA's maximum leaves NaN out, and it has to stay in its row.
+    num_nan = row_sum(ops.cast(ops.where(is_negative, ops.isnan(values), False), x.dtype))
+    largest = ops.where(num_nan > 0, float("nan"), largest)
 
     def slopes():
         columns = ops.arange(ops.shape(x)[1], dtype="int32")
@@ -175,7 +184,8 @@ def _max(kernel, x, is_negative, weight, scale):
         is_largest = ops.where(is_negative, ops.equal(values, largest), False)
         first = -row_max(ops.where(is_largest, -columns, -last))
         is_first = ops.where(is_largest, ops.equal(columns, first), False)
-        return ops.ones_like(largest), ops.where(is_first, kernel.derivative(x), 0)
+        # 1, and NaN where the largest is.
+        return 1 + 0 * largest, ops.where(is_first, kernel.derivative(x), 0)
 
     return largest, slopes
 

@@ -61,7 +61,7 @@ def check_embeddings(loss, queries, candidates, **others):
         loss: The `RetrievalLoss` that was called.
         queries: `[num_queries, dim]` or `[num_queries, num_heads, dim]`.
         candidates: `[num_candidates, dim]`.
-        **others: `[..., dim]` by the name of their argument, or None.
+        **others: `[..., dim]` by the name of their name_of_weight, or None.
 
     Raises:
         ValueError: If a shape is wrong or an embedding is NaN or inf.
@@ -136,7 +136,7 @@ def by_name(weights):
     return {name: weight for name, weight in weights.items() if weight is not None}
 
 
-def argument(name, of="candidate_weight"):
+def name_of_weight(name, of="candidate_weight"):
     """How a call brought the weights of this name."""
     return of if name == CANDIDATE_WEIGHT else f"{of}[{name!r}]"
 
@@ -236,43 +236,48 @@ def check_values(
     size = ops.where(absent, 0, ops.absolute(scores))
     positives = ops.sum(ops.where(absent, 0, labels), axis=1)
     facts = {
-        "scores": ops.any(ops.logical_not(size < float("inf"))),
-        "labels": ops.any(ops.logical_not(ops.logical_or(labels == 0, labels == 1))),
-        "positives": ops.any(positives > loss.max_positives),
-        "cosines": ops.any(size > 1 + COSINE_TOLERANCE),
+        # Names that no argument has.
+        " scores": ops.any(ops.logical_not(size < float("inf"))),
+        " labels": ops.any(ops.logical_not(ops.logical_or(labels == 0, labels == 1))),
+        " positives": ops.any(positives > loss.max_positives),
+        " cosines": ops.any(size > 1 + COSINE_TOLERANCE),
     }
-    found = {}
+    of_weights = {}
     for name, x in (weights or {}).items():
         # What stands at positives and masked candidates does not count.
-        found[argument(name)] = _is_no_weight(ops.where(absent, 0, ops.where(labels > 0, 0, x)))
+        of_weights[name_of_weight(name)] = _is_no_weight(
+            ops.where(absent, 0, ops.where(labels > 0, 0, x))
+        )
     for name, x in (("positive_weight", positive_weight), ("pooling_weight", pooling_weight)):
         if x is not None:
             # And here that alone.
-            found[name] = _is_no_weight(ops.where(absent, 0, ops.where(labels > 0, x, 0)))
+            of_weights[name] = _is_no_weight(ops.where(absent, 0, ops.where(labels > 0, x, 0)))
     if sample_weight is not None:
-        found["sample_weight"] = _is_no_weight(sample_weight)
+        of_weights["sample_weight"] = _is_no_weight(sample_weight)
     inputs = inputs or {}
-    facts = _known({**facts, **found, **{name: _is_not_finite(x) for name, x in inputs.items()}})
+    facts = _known(
+        {**facts, **of_weights, **{name: _is_not_finite(x) for name, x in inputs.items()}}
+    )
     if not facts:
         return
-    if facts["scores"]:
+    if facts[" scores"]:
         raise ValueError(
             "`y_pred` must hold finite scores, or -inf where a candidate is masked. Received: NaN "
             f"or inf among them. {USUAL_CAUSE}"
         )
-    if facts["labels"]:
+    if facts[" labels"]:
         raise ValueError(
             "`y_true` must be 1 at a row's positives and 0 elsewhere. Received: other values "
             "(soft labels have no meaning here; weigh rows with `sample_weight`)"
         )
-    if facts["positives"]:
+    if facts[" positives"]:
         raise ValueError(
             f"`y_true` has a row with {int(ops.max(positives))} positives. Received: "
             f"max_positives={loss.max_positives}. Give the loss the most that a row can have"
         )
-    _refuse(facts, found, BAD_WEIGHT)
+    _refuse(facts, of_weights, BAD_WEIGHT)
     _refuse(facts, inputs, BAD_INPUT)
-    if facts["cosines"]:
+    if facts[" cosines"]:
         _warn_of_size(loss, float(ops.max(size)))
 
 

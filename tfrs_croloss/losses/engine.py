@@ -10,7 +10,13 @@ from tfrs_croloss._typing import Array, CandidateWeight, Features
 from tfrs_croloss.losses.base import MASKED_SCORE, RetrievalLoss, is_masked
 from tfrs_croloss.losses.blocks import into_blocks, out_of_blocks, sum_over_blocks
 from tfrs_croloss.losses.channels import CANDIDATE_WEIGHT
-from tfrs_croloss.losses.checks import argument, as_numbers, by_name, check_numbers, check_shape
+from tfrs_croloss.losses.checks import (
+    as_numbers,
+    by_name,
+    check_numbers,
+    check_shape,
+    name_of_weight,
+)
 from tfrs_croloss.losses.differentiation import compiled, traced_as_written, with_gradient
 from tfrs_croloss.losses.inputs import (
     Positives,
@@ -20,6 +26,7 @@ from tfrs_croloss.losses.inputs import (
     row_weights,
 )
 from tfrs_croloss.losses.membership import is_among, is_among_ids
+from tfrs_croloss.losses.reductions import largest_first
 from tfrs_croloss.losses.structures import Candidates, flattened
 from tfrs_croloss.losses.tensors import at_least_one
 
@@ -105,8 +112,8 @@ def embedding_loss(
         num_hard_negatives: Compare with this many negatives of the highest scores alone, of shared
             and own candidates together.
         block_size: Rows of scores at a time. `"auto"` takes up to 512, or as many as hold two
-            million scores but 64 at least; None takes all. A row's own candidate counts for as many
-            scores as it has dimensions.
+            million scores but 64 at least; None takes all. A row's own candidate counts for
+            an eighth of as many scores as it has dimensions.
         own: `Candidates` that each row has of its own, beside the shared ones or alone. They have
             weights of the same names as the shared ones.
         positive_weight: Weights of a row's positives in the mean of their losses, of the shape of
@@ -191,7 +198,8 @@ def embedding_loss(
         features=row_features,
     )
     constants, put = flattened((columns, rows, features_by_index))
-    embeddings = queries, at_least_one(shared.embeddings, 0), positives.embeddings, own.embeddings
+    table = own.embeddings if own.index is None else at_least_one(own.embeddings, 0)
+    embeddings = queries, at_least_one(shared.embeddings, 0), positives.embeddings, table
     embeddings = tuple(x for x in embeddings if x is not None)
     engine = _Engine(
         loss,
@@ -257,7 +265,7 @@ class _Engine:
             if is_by_index:
                 own, features = _gathered((table, features_by_index), rows.own.index)
                 rows = rows._replace(own=rows.own._replace(features=features))
-            rows = self._with_weights(rows, columns.features)
+            rows = self._with_weights(rows, columns.features, candidates.shape[0])
             by_head = _scores(queries, candidates, own)
             positive_by_head = _products(queries, positives)
             losses, factor, slopes, positive_slopes = losses_and_slopes(
@@ -295,29 +303,30 @@ class _Engine:
         by_candidate, *by_table = totals
         return losses, (by_query, ops.transpose(by_candidate), by_positive, *by_own, *by_table)
 
-    def _with_weights(self, rows, features):
+    def _with_weights(self, rows, features, num_candidates):
         """The rows with the weights that are functions computed, and without features."""
         shared, own = self.weights
-        of_shared = self._computed("candidate_weight", shared, rows, features)
+        of_shared = self._computed("candidate_weight", shared, rows, features, num_candidates)
         rows = rows._replace(weights={**rows.weights, **of_shared})
         if rows.own is not None:
-            of_own = self._computed("own.weight", own, rows, rows.own.features)
+            width = rows.own.mask.shape[1]
+            of_own = self._computed("own.weight", own, rows, rows.own.features, width)
             of_own = rows.own._replace(weight={**rows.own.weight, **of_own}, features=None)
             rows = rows._replace(own=of_own)
         return rows._replace(features=None)
 
-    def _computed(self, label, weights, rows, features):
+    def _computed(self, label, weights, rows, features, width):
         found = {}
         for name, function in weights.items():
             if not callable(function):
                 continue
             weight = as_numbers(
-                argument(name, label), function(rows.features, features), self.loss.dtype
+                name_of_weight(name, label), function(rows.features, features), self.loss.dtype
             )
-            check_shape(argument(name, label), weight, (rows.weight.shape[0], None))
+            check_shape(name_of_weight(name, label), weight, (rows.weight.shape[0], width))
             # The rows that fill up the last block are zeros, of which it may have made NaN.
             found[name] = ops.where(ops.equal(rows.weight, 0), 0, weight)
-        check_numbers({}, {}, {argument(name, label): x for name, x in found.items()})
+        check_numbers({}, {}, {name_of_weight(name, label): x for name, x in found.items()})
         return found
 
     def _losses_and_slopes(self, scores, positive_scores, rows, columns):
@@ -347,7 +356,7 @@ class _Engine:
         if CANDIDATE_WEIGHT in weights:
             is_negative = ops.logical_and(is_negative, weights[CANDIDATE_WEIGHT] > 0)
         num_rows, num_candidates = ops.shape(scores)
-        hardest, columns = ops.top_k(
+        hardest, columns = largest_first(
             ops.where(is_negative, scores, MASKED_SCORE),
             _clip(self.num_hard_negatives, 1, num_candidates),
         )

@@ -9,7 +9,6 @@ from keras import ops
 from tfrs_croloss.losses.base import RetrievalLoss
 from tfrs_croloss.losses.channels import CANDIDATE_WEIGHT
 from tfrs_croloss.losses.checks import (
-    argument,
     as_ids,
     as_numbers,
     as_weight,
@@ -19,6 +18,7 @@ from tfrs_croloss.losses.checks import (
     check_one_of_both,
     check_rows_alone,
     check_shape,
+    name_of_weight,
 )
 from tfrs_croloss.losses.membership import codes_of
 from tfrs_croloss.losses.structures import Candidates, Rows
@@ -77,28 +77,28 @@ def as_embeddings(loss, queries, shared, positives, own):
         Queries `[q, heads, dim]`, and `shared`, `positives` and `own` with their embeddings.
     """
     queries = as_tensor(queries, loss.dtype)
-    if shared.embeddings is None:
-        if own.embeddings is None or positives.embeddings is None:
-            raise ValueError(
-                "`candidates` must be given unless there are `own` ones and `positives`. "
-                "Received: None"
-            )
-        shared = shared._replace(embeddings=ops.zeros((0, ops.shape(queries)[-1])))
-    candidates = as_tensor(shared.embeddings, loss.dtype, rank=2)
-    found, index, vectors = positives.embeddings, positives.index, own.embeddings
-    if found is not None:
-        found = with_slots(as_tensor(found, loss.dtype), 3)
-        if shared.mask is None and candidates.shape[0] in (0, None):
-            # What stands in where there are no candidates is masked.
-            shared = shared._replace(mask=ops.ones(ops.shape(candidates)[:1], dtype="bool"))
+    candidates, index, vectors = shared.embeddings, positives.index, own.embeddings
+    of_positives = positives.embeddings
+    if candidates is None and (vectors is None or of_positives is None):
+        raise ValueError(
+            "`candidates` must be given unless there are `own` ones and `positives`. Received: None"
+        )
+    if of_positives is not None:
+        of_positives = with_slots(as_tensor(of_positives, loss.dtype), 3)
+    if candidates is None:
+        candidates = ops.zeros((0, ops.shape(of_positives)[2]))
+    candidates = as_tensor(candidates, loss.dtype, rank=2)
+    if of_positives is not None and shared.mask is None and candidates.shape[0] in (0, None):
+        # What stands in where there are no candidates is masked.
+        shared = shared._replace(mask=ops.ones(ops.shape(candidates)[:1], dtype="bool"))
     if vectors is not None:
         vectors = as_tensor(vectors, loss.dtype, rank=3 if own.index is None else 2)
-    check_embeddings(loss, queries, candidates, positives=found, own=vectors)
+    check_embeddings(loss, queries, candidates, positives=of_positives, own=vectors)
     queries = with_slots(queries, 3)
-    if found is None:
-        found, index = _positives_among(queries, candidates, index)
-    check_shape("positives", found, (queries.shape[0], None, queries.shape[2]))
-    if found.shape[1] is None:
+    if of_positives is None:
+        of_positives, index = _positives_among(queries, candidates, index)
+    check_shape("positives", of_positives, (queries.shape[0], None, queries.shape[2]))
+    if of_positives.shape[1] is None:
         raise ValueError(
             "`positive_index` and `positives` must have a known number of positives of a row. "
             "Received: a second dimension of None. Set it with tf.ensure_shape"
@@ -106,7 +106,7 @@ def as_embeddings(loss, queries, shared, positives, own):
     return (
         queries,
         shared._replace(embeddings=candidates),
-        positives._replace(embeddings=found, index=index),
+        positives._replace(embeddings=of_positives, index=index),
         own._replace(embeddings=vectors),
     )
 
@@ -152,7 +152,7 @@ def as_structures(
         has_positive = positives.index >= 0
     of_own = _of_own(loss, queries, own)
     codes, excluded, excluded_ids = _excluded(
-        queries, shared, positives, known_positive_ids, of_own and of_own.ids
+        queries, shared, positives, known_positive_ids, of_own
     )
     masks, weights = _masks_and_weights(loss, queries, shared)
     for mask in masks:
@@ -229,7 +229,7 @@ def _of_own(loss, queries, own):
     weights = {}
     for name, weight in by_name(own.weight).items():
         if not callable(weight):
-            label = argument(name, "own.weight")
+            label = name_of_weight(name, "own.weight")
             weights[name] = as_weight(label, weight, mask, loss.dtype)
             check_numbers({}, {}, {label: weights[name]})
     features = None
@@ -238,7 +238,7 @@ def _of_own(loss, queries, own):
     return Candidates(None, index, ids, weights, mask, features)
 
 
-def _excluded(queries, shared, positives, known_positive_ids, own_ids):
+def _excluded(queries, shared, positives, known_positive_ids, own):
     """The candidates that are not negatives of a row: its positives and known positives.
 
     Returns:
@@ -246,11 +246,20 @@ def _excluded(queries, shared, positives, known_positive_ids, own_ids):
         negatives; and the ids that it excludes, None unless the rows' own candidates have ids.
     """
     candidate_ids, candidates = shared.ids, at_least_one(shared.embeddings, 0)
+    own_ids = None if own is None else own.ids
+    is_compared = not (candidate_ids is positives.ids is known_positive_ids is None)
+    if own is not None and own.index is not None and own_ids is None and is_compared:
+        raise ValueError(
+            "`own` by index must have ids where those of other candidates are compared: a row may "
+            "have drawn its positive. Received: None"
+        )
     row_ids = []
     for name, ids in (("positive_ids", positives.ids), ("known_positive_ids", known_positive_ids)):
         if ids is None:
             continue
-        if candidate_ids is None and (own_ids is None or shared.embeddings.shape[0] != 0):
+        # Those of positives may be compared with the ids of own candidates alone.
+        has_others = name != "positive_ids" and shared.embeddings.shape[0] != 0
+        if candidate_ids is None and (own_ids is None or has_others):
             raise ValueError(f"`candidate_ids` must be given with `{name}`. Received: None")
         row_ids.append(with_slots(as_ids(name, ids), 2))
         check_shape(name, row_ids[-1], (queries.shape[0], None))
@@ -267,7 +276,8 @@ def _excluded(queries, shared, positives, known_positive_ids, own_ids):
     if positives.index is not None and candidate_ids is not None:
         ids = ops.take(candidate_ids, ops.where(positives.index >= 0, positives.index, 0))
         # No id may be equal to that of no positive.
-        nothing = np.iinfo(keras.backend.standardize_dtype(ids.dtype)).min
+        dtype = keras.backend.standardize_dtype(ids.dtype)
+        nothing = np.array(np.iinfo(dtype).min or np.iinfo(dtype).max, dtype)
         row_ids.append(ops.where(positives.index >= 0, ids, nothing))
     if not row_ids:
         raise ValueError(
@@ -299,7 +309,7 @@ def _masks_and_weights(loss, queries, shared):
         masks[axis] = mask
     for name, weight in by_name(shared.weight).items():
         if not callable(weight):
-            label = argument(name)
+            label = name_of_weight(name)
             weight = as_numbers(label, weight, loss.dtype)
             check_numbers({}, {}, {label: weight})
             axis, weights_of_axis = shaped(label, weight)
@@ -325,7 +335,7 @@ def _as_features(name, features, num_rows):
     features = keras.tree.map_structure(as_tensor, features)
     for x in keras.tree.flatten(features):
         check_shape(name, x, (num_rows, *x.shape[1:]))
-    return features
+    return keras.tree.map_structure(lambda x: at_least_one(x, 0), features)
 
 
 def _at(x, index):

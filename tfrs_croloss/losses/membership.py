@@ -68,6 +68,9 @@ def is_among(codes, excluded):
 
 
 def is_among_ids(ids, excluded):
-    """Whether each id of a row `[b, m]` is one of those that it excludes, `[b, n]`: `[b, m]`."""
+    """Whether each id of a row `[b, m]` is one of those that it excludes, `[b, n]`: `[b, m]`.
+
+    An id of -1 is that of no item, and padding.
+    """
     same = ops.equal(ops.expand_dims(ids, axis=2), ops.expand_dims(excluded, axis=1))
-    return ops.any(same, axis=2)
+    return ops.logical_and(ops.any(same, axis=2), ops.not_equal(ids, -1))

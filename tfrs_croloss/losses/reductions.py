@@ -6,6 +6,7 @@ eighth first, elementwise, most of the work runs in vectors.
 
 import functools
 
+import keras
 from keras import ops
 
 FOLDS = 8
@@ -19,18 +20,28 @@ def row_sum(x):
 
 
 def row_max(x):
-    """`[q, c]` to `[q, 1]`, to float32's digits; 0 where there are no candidates."""
+    """`[q, c]` to `[q, 1]`; 0 where there are no candidates."""
     if 0 in x.shape:
         # Of nothing Keras's PyTorch backend takes no maximum.
         return ops.sum(x, axis=1, keepdims=True)
+    if keras.backend.backend() == "torch":
+        # In Keras 3.15 `ops.maximum` would turn float64 to float32.
+        return ops.amax(x, axis=1, keepdims=True)
     folded, rest = _folded(x, ops.maximum)
     # The rest may be empty: one more of the folded does no harm.
     rest = folded[:, :1] if rest is None else ops.concatenate([folded[:, :1], rest], axis=1)
-    largest = ops.maximum(
+    return ops.maximum(
         ops.amax(folded, axis=1, keepdims=True), ops.amax(rest, axis=1, keepdims=True)
     )
-    # In Keras 3.15 `ops.maximum` turns float64 to float32 on PyTorch.
-    return ops.cast(largest, x.dtype)
+
+
+def largest_first(x, k):
+    """The k largest of each row and their columns; of equals the lower column first."""
+    if keras.backend.backend() != "torch":
+        return ops.top_k(x, k)
+    # PyTorch's `topk` takes any of equals.
+    columns = ops.argsort(-x, axis=1)[:, :k]
+    return ops.take_along_axis(x, columns, axis=1), columns
 
 
 def _folded(x, combine):

@@ -26,8 +26,10 @@ class Candidates(NamedTuple):
 
     Attributes:
         embeddings: Vectors, which are differentiated.
-        index: Integers, rows of `embeddings`; -1 for none.
-        ids: Integers. Candidates with the id of a positive of the row are not negatives of it.
+        index: Integers, rows of `embeddings`; -1 for none. Compiled code does not see one that is
+            out of range.
+        ids: Integers. Candidates with the id of a positive of the row are not negatives of it. -1
+            for a vector that is no item.
         weight: v_j ≥ 0, how many items each candidate stands for; 0 makes it absent. Or a function
             from the features of a block of rows and those of its candidates, `[block, m, ...]`, to
             `[block, m]`. Or a dict from names to such weights.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tfrs_croloss.losses.checks import argument, by_name, check_shape
+from tfrs_croloss.losses.checks import by_name, check_shape, name_of_weight
 from tfrs_croloss.losses.tensors import is_ranked, with_slots
 from tfrs_croloss.retrieval.requirements import tf, tfrs
 
@@ -135,7 +135,7 @@ def as_weights(candidate_weight, dtype):
         if callable(weight):
             weights.functions[name] = weight
             continue
-        weight = _as_tensor(argument(name), weight, dtype, ((None,), (None, None)))
+        weight = _as_tensor(name_of_weight(name), weight, dtype, ((None,), (None, None)))
         kind = weights.of_scores if weight.shape.rank == 2 else weights.of_candidates
         kind[name] = weight
     return weights

@@ -126,6 +126,8 @@ class RetrievalModel(tfrs.Model):
                 )
         in_batch = any(isinstance(part, InBatchNegatives) for part in parts)
         _check_task("task", task, in_batch)
+        if any(isinstance(part, OwnNegatives) for part in parts):
+            check_not_foreign("OwnNegatives", task.loss)
         if weigh:
             _check_weighed(task, parts)
         if thresholds is not None:

@@ -356,10 +356,10 @@ class MixedNegatives(Negatives):
     def __init__(self, parts: Sequence[Negatives]) -> None:
         self.parts = parts_of([resolve(part, Negatives, {}) for part in parts], "parts")
         for part in self.parts:
-            if not part.num_negatives:
+            if not part.num_negatives or isinstance(part, OwnNegatives):
                 raise ValueError(
-                    "`parts` must have draws of their own; give others to the model beside the "
-                    f"mixture, in a list. Received: {type(part).__name__}"
+                    "`parts` must have draws that all rows share; give others to the model beside "
+                    f"the mixture, in a list. Received: {type(part).__name__}"
                 )
         self.num_items = self.parts[0].num_items
         self.num_negatives = sum(part.num_negatives for part in self.parts)

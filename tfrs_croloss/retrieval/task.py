@@ -382,7 +382,16 @@ class Retrieval(tfrs.tasks.Retrieval):
             "features": as_features("query_features", query_features, queries),
             "own": self._own(own, probability, candidate_ids),
         }
-        if not (weights.functions or self._compares_ids(rows)):
+        own_ids = None if own is None else own.ids
+        if own_ids is not None and ids is None:
+            raise ValueError(
+                "`candidate_ids` must be given with the ids of `own`, which are compared with "
+                "those of the positives. Received: None"
+            )
+        if own_ids is not None and isinstance(known_ids, tf.RaggedTensor):
+            # Part of a mask they would be of the shared candidates alone.
+            rows["known_ids"] = known_ids.to_tensor(-1)
+        if not (weights.functions or own_ids is not None or self._removes_hits(rows)):
             # What no one looks at is not sent.
             del columns["id"]
         return queries, {name: x for name, x in columns.items() if x is not None}, rows
@@ -407,6 +416,7 @@ class Retrieval(tfrs.tasks.Retrieval):
         return {
             name: self._over_temperature(tf.cast(x, self.loss.dtype)) if name in scores else x
             for name, x in row_inputs.items()
+            if x is not None
         }
 
     def _own(self, own, probability, candidate_ids):
@@ -457,14 +467,9 @@ class Retrieval(tfrs.tasks.Retrieval):
                 f"{num_candidates} candidates for {num_queries} queries"
             )
 
-    def _compares_ids(self, rows):
-        """Whether candidates with the id of a positive of the row are left out of its negatives."""
-        own = rows["own"]
-        return (
-            self.remove_accidental_hits
-            or rows["known_ids"] is not None
-            or (own is not None and own.ids is not None)
-        )
+    def _removes_hits(self, rows):
+        """Whether shared candidates with the id of a positive of the row are not its negatives."""
+        return self.remove_accidental_hits or rows["known_ids"] is not None
 
     def _ids(self, candidate_ids, known_ids, queries, candidates):
         """Both as integers."""
@@ -515,7 +520,8 @@ class Retrieval(tfrs.tasks.Retrieval):
     def _update_batch(self, queries, columns, in_batch, rows):
         """Updates the metrics of the batch."""
         metrics = BatchMetrics(self.batch_metrics, self.block_size, self.num_hard_negatives)
-        ids, own = columns.get("id"), tf.range(tf.shape(queries)[0])
+        ids = columns.get("id") if self._removes_hits(rows) else None
+        own = tf.range(tf.shape(queries)[0])
         return metrics.update(
             self._scaled(queries, columns),
             _shifted(columns),
@@ -538,14 +544,17 @@ class Retrieval(tfrs.tasks.Retrieval):
             # The positive is no candidate then: without it the row has no loss.
             of_own = mask[:num_queries] if mask.shape.rank == 1 else tf.linalg.diag_part(mask)
             row_weight = tf.cast(of_own, queries.dtype) * (1 if row_weight is None else row_weight)
-        ids = pool.columns.get("id") if self._compares_ids(rows) else None
+        ids = pool.columns.get("id") if self._removes_hits(rows) else None
+        own, positive_ids = rows["own"], None
+        if (ids is not None and not in_batch) or (own is not None and own.ids is not None):
+            positive_ids = pool.own["id"]
         loss = embedding_loss(
             self.loss,
             self._scaled(queries, columns),
             _shifted(pool.columns),
             positive_index=pool.positive_index,
             positives=None if in_batch else _shifted(pool.own),
-            positive_ids=None if in_batch or ids is None else pool.own["id"],
+            positive_ids=positive_ids,
             candidate_ids=ids,
             known_positive_ids=known_ids,
             candidate_weight=self._weights(pool, rows["weights"]),
@@ -553,7 +562,7 @@ class Retrieval(tfrs.tasks.Retrieval):
             score_mask=all_of_mask,
             num_hard_negatives=self.num_hard_negatives,
             block_size=self.block_size,
-            own=rows["own"],
+            own=own,
             reduction=None if self.loss.reduction in ("none", None) else "sum",
             **self._features(queries, pool, rows),
             **rows["inputs"],
@@ -585,12 +594,12 @@ class Retrieval(tfrs.tasks.Retrieval):
 
     def _weights(self, pool, weights):
         """The weights of all candidates by name."""
-        found = {**weights.functions, **pool.columns.get("weights", {})}
+        all_weights = {**weights.functions, **pool.columns.get("weights", {})}
         for name, weight in weights.of_scores.items():
-            found[name] = weight if pool.in_batch else weight[:, pool.num_queries :]
+            all_weights[name] = weight if pool.in_batch else weight[:, pool.num_queries :]
         if "weight" in pool.columns:
-            found[CANDIDATE_WEIGHT] = pool.columns["weight"]
-        return found
+            all_weights[CANDIDATE_WEIGHT] = pool.columns["weight"]
+        return all_weights
 
     def _features(self, queries, pool, rows):
         """What functions of weights are called with; nothing if there are none."""
