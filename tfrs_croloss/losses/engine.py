@@ -164,15 +164,8 @@ def embedding_loss(
     )
     ```
     """
-    check_arguments(
-        loss,
-        reduction,
-        positives,
-        positive_index,
-        own,
-        positive_weight=positive_weight,
-        pooling_weight=pooling_weight,
-    )
+    of_rows = Positives(positives, positive_index, positive_ids, positive_weight, pooling_weight)
+    check_arguments(loss, reduction, of_rows, own)
     if num_hard_negatives is not None:
         num_hard_negatives = check_count("num_hard_negatives", num_hard_negatives)
     if reduction == "auto":
@@ -183,10 +176,10 @@ def embedding_loss(
         Candidates(
             candidates, None, candidate_ids, candidate_weight, score_mask, candidate_features
         ),
-        Positives(positives, positive_index, positive_ids, positive_weight, pooling_weight),
+        of_rows,
         own or Candidates(),
     )
-    columns, rows, features_by_index = as_structures(
+    structures = as_structures(
         loss,
         queries,
         shared,
@@ -197,10 +190,33 @@ def embedding_loss(
         inputs=loss.inputs_of_rows(row_inputs, queries.shape[0]),
         features=row_features,
     )
-    constants, put = flattened((columns, rows, features_by_index))
+    return _run(
+        loss,
+        (queries, shared, positives, own),
+        structures,
+        is_reduced=reduction not in ("none", None),
+        num_hard_negatives=num_hard_negatives,
+        block_size=block_size,
+    )
+
+
+def _run(loss, given, structures, is_reduced, num_hard_negatives, block_size):
+    """The loss in blocks of rows, of checked inputs.
+
+    Args:
+        loss: The `RetrievalLoss`.
+        given: What `as_embeddings` gave.
+        structures: What `as_structures` gave.
+        is_reduced: Whether the losses of the rows are summed up.
+        num_hard_negatives: As in `embedding_loss`.
+        block_size: Likewise.
+    """
+    queries, shared, positives, own = given
+    constants, put = flattened(structures)
     table = own.embeddings if own.index is None else at_least_one(own.embeddings, 0)
     embeddings = queries, at_least_one(shared.embeddings, 0), positives.embeddings, table
     embeddings = tuple(x for x in embeddings if x is not None)
+    _, rows, _ = structures
     engine = _Engine(
         loss,
         [by_name(shared.weight), by_name(own.weight)],
@@ -209,12 +225,8 @@ def embedding_loss(
         len(embeddings),
         put,
     )
-    return with_gradient(
-        engine.losses if reduction in ("none", None) else engine.total,
-        embeddings,
-        tuple(constants),
-        once=True,
-    )
+    function = engine.total if is_reduced else engine.losses
+    return with_gradient(function, embeddings, tuple(constants), once=True)
 
 
 class _Engine:

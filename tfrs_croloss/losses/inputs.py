@@ -46,7 +46,7 @@ class Positives(NamedTuple):
     pooling_weight: Any
 
 
-def check_arguments(loss, reduction, positives, positive_index, own, **of_positives):
+def check_arguments(loss, reduction, positives, own):
     """Raises a `ValueError` on arguments of a wrong kind, or that exclude each other."""
     if not isinstance(loss, RetrievalLoss):
         raise ValueError(
@@ -54,9 +54,9 @@ def check_arguments(loss, reduction, positives, positive_index, own, **of_positi
         )
     if reduction not in REDUCTIONS:
         raise ValueError(f"`reduction` must be one of {REDUCTIONS}. Received: {reduction!r}")
-    if positives is not None and positive_index is not None:
+    if positives.embeddings is not None and positives.index is not None:
         raise ValueError("`positives` and `positive_index` exclude each other. Received: both")
-    check_one_of_both(**of_positives)
+    check_one_of_both(positives.weight, positives.pooling_weight)
     check_own(own)
 
 

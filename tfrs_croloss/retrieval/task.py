@@ -296,11 +296,7 @@ class Retrieval(tfrs.tasks.Retrieval):
                 compute_batch_metrics=compute_batch_metrics,
                 score_mask=self._foreign_mask(score_mask, *embeddings, in_batch),
             )
-        if self.memory is not None and training is None:
-            raise ValueError(
-                "`training` must be given to a task with a memory: True in training, False in "
-                "evaluation, as `tfrs.Model.compute_loss` gets it. Received: None"
-            )
+        self._check_training(training)
         queries, columns, rows = self._inputs(
             *embeddings,
             in_batch=in_batch,
@@ -317,10 +313,22 @@ class Retrieval(tfrs.tasks.Retrieval):
             updates.append(self._update_batch(queries, columns, in_batch, rows))
         queries, columns["embedding"] = after(updates, queries, columns["embedding"])
         loss = self._loss_of(queries, columns, rows, in_batch, training)
-        if self.loss_metrics:
-            of_loss = loss if loss.shape.rank else summed(loss)
-            (loss,) = after([updated(metric, of_loss) for metric in self.loss_metrics], loss)
-        return loss
+        return after(self._update_of_loss(loss), loss)[0]
+
+    def _check_training(self, training):
+        """Raises where it is not known whether the memory is to take in the positives."""
+        if self.memory is not None and training is None:
+            raise ValueError(
+                "`training` must be given to a task with a memory: True in training, False in "
+                "evaluation, as `tfrs.Model.compute_loss` gets it. Received: None"
+            )
+
+    def _update_of_loss(self, loss):
+        """Updates the metrics of the loss, which is that of all replicas."""
+        if not self.loss_metrics:
+            return []
+        of_loss = loss if loss.shape.rank else summed(loss)
+        return [updated(metric, of_loss) for metric in self.loss_metrics]
 
     def _check_foreign(self, ours, in_batch):
         """Raises where a loss that is not ours would have to do what ours alone can."""
