@@ -173,6 +173,41 @@ def test_it_is_saved_and_found_again(make, naive_loss):
     assert float(again(ONE_HOT, SCORES)) == float(make()(ONE_HOT, SCORES))
 
 
+class ByHand(Ratio):
+    """`Ratio` with its slopes."""
+
+    def aggregate(self, totals, row):
+        a, b = totals
+        return Aggregate(
+            ops.log(a) * a / b - 0.5 * row.positive * row.num_items,
+            slopes=((ops.log(a) + 1) / b, -ops.log(a) * a / b**2),
+            positive_slope=-0.5 * row.num_items,
+        )
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["defaults", "all"])
+def test_values_alone_equal_slopes_by_hand(mode, name):
+    """In blocks, with rows without negatives among them ("all")."""
+    options = {"queries": QUERIES, "candidates": CANDIDATES, **OPTIONS[name]}
+    one, other = (
+        engine_of(loss, **options, mode=mode, block_size=3) for loss in (Ratio(), ByHand())
+    )
+    assert_close(one, other, 1e-6)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_values_alone_equal_slopes_by_hand_on_a_matrix(compiled):
+    scores = SCORES.copy()
+    scores[2] = np.where(ONE_HOT[2] > 0, SCORES[2], -np.inf)
+    one, other = (
+        value_and_gradient(loss(reduction=None), ONE_HOT, scores, "float32", compiled)
+        for loss in (Ratio, ByHand)
+    )
+    for x, y in zip(one, other, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.skipif(BACKEND == "torch", reason="differentiable once")
 @pytest.mark.parametrize("make", [Ratio, Plain])
 def test_second_derivatives(make):
@@ -196,7 +231,10 @@ def test_second_derivatives(make):
     )
     with float64():
         actual = second_derivative(loss, labels, scores, moved)
-    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+        if make is Ratio:
+            by_hand = second_derivative(ByHand(dtype="float64"), labels, scores, moved)
+            np.testing.assert_allclose(actual, by_hand, rtol=1e-6, atol=1e-6)
 
 
 def second_derivative(loss, labels, scores, direction):
