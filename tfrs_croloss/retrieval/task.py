@@ -259,9 +259,9 @@ class Retrieval(tfrs.tasks.Retrieval):
                 are. See `Thresholds`.
             own: `tfrs_croloss.losses.Candidates` that each row has of its own. They stay on their
                 replica, do not enter the memory, and batch metrics do not see them. If they have
-                ids, `candidate_ids` must be given, and are compared as under
-                `remove_accidental_hits`. A weight that is a function gets their `embedding` beside
-                their features, which must be a dict.
+                ids, `candidate_ids` must be given: they are compared with those of the positives.
+                By index they must have ids with `remove_accidental_hits`. A weight that is a
+                function gets their `embedding` beside their features, which must be a dict.
             query_features: A dict of tensors `[num_queries, ...]`, for weights that are functions.
             candidate_features: Likewise `[num_candidates, ...]`, sent to all replicas. Not with a
                 memory, which holds embeddings and ids: there a function finds features by the id.
