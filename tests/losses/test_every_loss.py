@@ -113,9 +113,8 @@ def test_of_too_many_positives_compiled_code_takes_one(make, naive_loss):
 
 
 @each_loss
-@pytest.mark.parametrize("as_argument", ["sample_weight", "candidate_weight"])
 @pytest.mark.parametrize("compiled", [False, True])
-def test_candidate_weights_weigh_the_negatives(make, naive_loss, as_argument, compiled):
+def test_candidate_weights_weigh_the_negatives(make, naive_loss, compiled):
     random = np.random.default_rng(2)
     weight = random.uniform(0.1, 5, SCORES.shape).astype("float32")
     weight[0, 3] = 0  # as good as masked
@@ -123,7 +122,7 @@ def test_candidate_weights_weigh_the_negatives(make, naive_loss, as_argument, co
     for i, (row, p) in enumerate(zip(SCORES, ONE_HOT.argmax(axis=1), strict=True)):
         row = np.where(weight[i] == 0, -np.inf, row).tolist()
         expected.append(naive_loss(row, int(p), weights=weight[i].astype("float64")))
-    actual = rows_of(make, compiled=compiled, **{as_argument: weight})
+    actual = rows_of(make, compiled=compiled, candidate_weight=weight)
     assert_rows(actual, ([v for v, _ in expected], [g for _, g in expected]), rtol=2e-5)
 
 
