@@ -305,8 +305,14 @@ def test_another_task_is_refused(task, received):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: weighing_model([]), "nothing to compare a positive with"),
-        (lambda: weighing_model(None), "nothing to compare a positive with"),
+        (
+            lambda: weighing_model([]),
+            "`negatives` must hold a part .* nothing else to compare",
+        ),
+        (
+            lambda: weighing_model(None),
+            "`negatives` must hold a part .* nothing else to compare",
+        ),
         (
             lambda: weighing_model(UniformNegatives(7, 2)),
             "`negatives` must be of the model's 60 items. Received: UniformNegatives of 7",

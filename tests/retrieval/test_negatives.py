@@ -13,6 +13,7 @@ from tfrs_croloss.retrieval import (
     InBatchNegatives,
     MixedNegatives,
     Negatives,
+    OwnNegatives,
     PopularityNegatives,
     UniformNegatives,
 )
@@ -203,7 +204,7 @@ def test_the_weight_of_what_no_part_brings_is_nought():
         (lambda: MixedNegatives([lambda step: step]), "`parts` must be parts such as"),
         (
             lambda: MixedNegatives([UniformNegatives(2, 1), InBatchNegatives([1, 1])]),
-            "`parts` must have draws of their own; .* Received: InBatchNegatives",
+            "`parts` must have draws that all rows share; .* Received: InBatchNegatives",
         ),
         (
             lambda: MixedNegatives([UniformNegatives(2, 1), PopularityNegatives([1], 1)]),
@@ -261,3 +262,55 @@ def test_a_search_of_cumulative_shares(size):
     actual = _count_up_to(tf.constant(ascending), tf.constant(values))
     assert actual.dtype == tf.int32
     np.testing.assert_array_equal(actual, [np.sum(ascending <= value) for value in values])
+
+
+def own_draws(part, num_rows=400):
+    return OwnNegatives(part).draw_for_rows(3, num_rows).numpy()
+
+
+def test_rows_draw_for_themselves():
+    drawn = own_draws(PopularityNegatives(COUNTS, 50, beta=1.0))
+    assert drawn.shape == (400, 50)
+    assert drawn.dtype == np.int32
+    counts, expected = np.bincount(drawn.ravel(), minlength=NUM_ITEMS), power(1)
+    assert (counts[expected == 0] == 0).all()
+    there = expected > 0
+    distance = ((counts - 20_000 * expected)[there] ** 2 / (20_000 * expected[there])).sum()
+    degrees = there.sum() - 1
+    assert distance < degrees + 5 * math.sqrt(2 * degrees)
+    assert len(np.unique(drawn, axis=0)) == 400
+    # More rows are more draws of the same: a replica takes those of its rows.
+    part = UniformNegatives(NUM_ITEMS, 4)
+    np.testing.assert_array_equal(OwnNegatives(part)(step=3), [])
+    assert not (own_draws(part, 1)[0] == part(step=3).numpy()).all()
+
+
+def test_an_item_counts_by_all_parts_shared_and_own():
+    """The mean over draws of Σ v_j·φ_j is the sum over the catalogue."""
+    shared = UniformNegatives(NUM_ITEMS, 6, seed=1)
+    own = OwnNegatives(PopularityNegatives(COUNTS, 9, beta=1.0))
+    parts, phi = parts_of([shared, own]), np.random.default_rng(0).uniform(size=NUM_ITEMS)
+    expected_count = 6 / NUM_ITEMS + 9 * power(1)
+    weights = candidate_weight(parts, tf.range(NUM_ITEMS), 1).numpy()
+    np.testing.assert_allclose(weights, 1 / expected_count, rtol=1e-5)
+    sums = []
+    for step in range(40):
+        of_rows = own.draw_for_rows(step, 50).numpy()
+        of_all = shared(step).numpy()
+        sums += ((weights * phi)[of_rows].sum(axis=1) + (weights * phi)[of_all].sum()).tolist()
+    by_step = np.reshape(sums, [40, 50]).mean(axis=1)
+    error = by_step.std() / math.sqrt(40)
+    assert abs(by_step.mean() - phi.sum()) < 4 * error
+
+
+@pytest.mark.parametrize(
+    "part", [AllItems(3), InBatchNegatives(), OwnNegatives(UniformNegatives(3, 1)), "uniform"]
+)
+def test_parts_that_cannot_draw_for_rows(part):
+    with pytest.raises(ValueError, match="`part` must be negatives with a method `draw"):
+        OwnNegatives(part)
+
+
+def test_a_mixture_has_no_draws_of_rows():
+    with pytest.raises(ValueError, match="`parts` must have draws that all rows share"):
+        MixedNegatives([UniformNegatives(3, 1), OwnNegatives(UniformNegatives(3, 1))])

@@ -16,6 +16,7 @@ from tfrs_croloss.retrieval import (
     ItemTower,
     MixedNegatives,
     Negatives,
+    OwnNegatives,
     PopularityNegatives,
     Retrieval,
     RetrievalModel,
@@ -78,6 +79,9 @@ MODELS = {
     "PopularityNegatives": lambda: model_of(negatives=PopularityNegatives(COUNTS, 5, beta=0.5)),
     "MixedNegatives": lambda: model_of(
         negatives=MixedNegatives([UniformNegatives(NUM_ITEMS, 3), PopularityNegatives(COUNTS, 2)])
+    ),
+    "OwnNegatives": lambda: model_of(
+        negatives=[UniformNegatives(NUM_ITEMS, 3), OwnNegatives(PopularityNegatives(COUNTS, 2))]
     ),
 }
 
@@ -217,7 +221,7 @@ def test_towers_of_ones_own_and_features_load(tmp_path):
     np.testing.assert_array_equal(again.item_features["genre"], tf.constant(features["genre"]))
 
 
-class OwnNegatives(Negatives):
+class PartOfOnesOwn(Negatives):
     num_items, num_negatives = NUM_ITEMS, 2
 
     def __call__(self, step):
@@ -255,7 +259,10 @@ class OwnModel(RetrievalModel):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: model_of(negatives=OwnNegatives()), "`negatives` cannot be saved: .*Decorate"),
+        (
+            lambda: model_of(negatives=PartOfOnesOwn()),
+            "`negatives` cannot be saved: .*Decorate",
+        ),
         (
             lambda: model_of(query=TowerWithoutConfig(tf_keras.layers.Embedding(9, DIM))),
             "`query_tower` cannot be saved: no TowerWithoutConfig can be made of .* 'layer'",
