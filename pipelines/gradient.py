@@ -114,7 +114,8 @@ class _Probe:
     """
 
     def __init__(self, task):
-        self.task, self.cross_replica = task, task.cross_replica
+        # What the model asks of its task.
+        self.task, self.cross_replica, self.loss = task, task.cross_replica, task.loss
 
     def __call__(self, queries, candidates, candidate_ids, in_batch, **options):
         scores = tf.matmul(queries, candidates, transpose_b=True)
