@@ -14,12 +14,13 @@ def test_replicas_train_as_one_device_with_the_whole_batch(num_replicas):
 
 
 @pytest.mark.slow
-def test_rows_and_candidates_on_replicas():
-    check("tests.retrieval.structures_on_replicas", 2)
+@pytest.mark.parametrize("kind", ["steps", "models"])
+def test_rows_and_candidates_on_replicas(kind):
+    check("tests.retrieval.structures_on_replicas", 2, kind)
 
 
-def check(module, num_replicas):
+def check(module, num_replicas, *options):
     root = Path(__file__).resolve().parents[2]
-    command = [sys.executable, "-m", module, str(num_replicas)]
+    command = [sys.executable, "-m", module, str(num_replicas), *options]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
