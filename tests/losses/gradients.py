@@ -80,6 +80,27 @@ MODES = {
 }[BACKEND]
 
 
+def second_derivative(loss, labels, scores, direction, compiled=False):
+    """H · direction, which is the gradient of gradient · direction, for H is symmetric."""
+    if BACKEND == "jax":
+        import jax
+
+        gradient = jax.grad(lambda x: (jax.grad(lambda y: loss(labels, y))(x) * direction).sum())
+        return np.asarray((jax.jit(gradient) if compiled else gradient)(scores))
+    import tensorflow as tf
+
+    def gradient(x):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                value = loss(labels, x)
+            product = tf.reduce_sum(inner.gradient(value, x) * direction)
+        return outer.gradient(product, x)
+
+    return (tf.function(gradient) if compiled else gradient)(tf.constant(scores)).numpy()
+
+
 def value_and_gradients(function, inputs, mode="eager", upstream=None):
     """The value of `function(*inputs)` and its gradients in the inputs, as numpy.
 

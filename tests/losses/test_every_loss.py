@@ -373,3 +373,13 @@ def test_keras_fit_brings_candidate_weights(make):
     masked = np.where((np.arange(NUM_CANDIDATES) == 4) & (ONE_HOT == 0), -np.inf, scores)
     by_mask = float(make()(ONE_HOT, masked, candidate_weight=np.ones(NUM_CANDIDATES)))
     np.testing.assert_allclose(weighed, by_mask, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 1)])
+def test_in_keras_fit_candidate_weights_are_a_matrix(shape):
+    """One a row would be broadcast over the columns, or be taken for one a column."""
+    inputs = keras.Input([NUM_CANDIDATES])
+    model = keras.Model(inputs, keras.layers.Dense(NUM_CANDIDATES)(inputs))
+    model.compile(optimizer="sgd", loss=CandidateWeighted(CROLoss()))
+    with pytest.raises(Exception, match="`sample_weight` must have shape"):
+        model.fit(SCORES[:6], ONE_HOT[:6], sample_weight=np.ones(shape), verbose=0)

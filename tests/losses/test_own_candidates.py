@@ -20,6 +20,7 @@ from tests.losses.embeddings import (
     SAMPLE_WEIGHT,
     SEVERAL,
     assert_close,
+    engine_of,
     naive_of,
     unit,
 )
@@ -302,6 +303,90 @@ def test_functions_of_weights_may_make_nan_of_what_fills_up_the_last_block():
     assert_close(several, one)
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mask", [MASKS, MASK], ids=["matrix", "row"])
+def test_functions_of_weights_may_make_nan_of_what_is_absent(mode, mask):
+    """The memory of a task is masked until it is full, and its features are zeros."""
+    mask = mask & (np.arange(NUM_CANDIDATES) != 8)
+    features = np.arange(1, 1 + NUM_CANDIDATES).astype("float32")
+    features[8] = 0
+
+    def rarity(rows, columns):
+        return ops.ones_like(rows[:, :1]) / columns
+
+    weight = 1 / np.where(features > 0, features, 1)
+    make, naive_loss = CASES["cro"]
+    options = {"score_mask": mask, "positive_index": INDEX}
+    values, gradients = naive_of(
+        naive_loss,
+        QUERIES,
+        CANDIDATES,
+        candidate_weight=np.broadcast_to(weight, [NUM_QUERIES, NUM_CANDIDATES]),
+        **options,
+    )
+    actual = engine_of(
+        make(),
+        QUERIES,
+        CANDIDATES,
+        mode=mode,
+        candidate_weight=rarity,
+        row_features=QUERIES,
+        candidate_features=features,
+        **options,
+    )
+    assert_close(actual, (values.sum(), gradients), 2e-5)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="its variables know who reads them")
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_functions_of_weights_may_read_variables(is_compiled):
+    """Which are constants: no gradient flows through weights."""
+    import tensorflow as tf
+
+    sharpness = tf.Variable(0.5)
+
+    def function(queries, candidates):
+        weight = lambda rows, columns: tf.exp(sharpness * rows @ tf.transpose(columns))  # noqa: E731
+        with tf.GradientTape() as tape:
+            tape.watch([queries, candidates])
+            value = embedding_loss(
+                CROLoss(),
+                queries,
+                candidates,
+                candidate_weight=weight,
+                row_features=queries,
+                candidate_features=candidates,
+                block_size=3,
+            )
+        return value, tape.gradient(value, [queries, candidates, sharpness])
+
+    call = tf.function(function) if is_compiled else function
+    value, (*gradients, in_variable) = call(tf.constant(QUERIES), tf.constant(CANDIDATES))
+    expected = engine_of(
+        CROLoss(), QUERIES, CANDIDATES, candidate_weight=np.exp(0.5 * QUERIES @ CANDIDATES.T)
+    )
+    assert_close((value.numpy(), [x.numpy() for x in gradients]), expected)
+    assert in_variable is None
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="PyTorch runs eagerly, where this raises")
+@pytest.mark.parametrize("of_own", [False, True])
+def test_a_compiled_index_out_of_range_shows_in_its_row_alone(of_own):
+    def losses(index, mode):
+        if of_own:
+            own = {"own": Candidates(TABLE, index), "positive_index": INDEX}
+            return engine_of(CROLoss(), QUERIES, CANDIDATES, mode=mode, reduction=None, **own)[0]
+        options = {"positive_index": index, "reduction": None}
+        return engine_of(CROLoss(), QUERIES, CANDIDATES, mode=mode, **options)[0]
+
+    right = PLACES if of_own else np.array(INDEX)
+    wrong = right.copy()
+    wrong[2] = 99
+    found, expected = losses(wrong, MODES[-1]), losses(right, "eager")
+    assert np.isnan(found[2])
+    np.testing.assert_allclose(np.delete(found, 2), np.delete(expected, 2), rtol=1e-5)
+
+
 @keras.saving.register_keras_serializable(package="tests")
 class Similar(RetrievalLoss):
     """A sum of all, one under other weights, and one under both."""
@@ -379,6 +464,16 @@ BAD = {
     "`own.index` must be integers": {"own": Candidates(TABLE, PLACES / 2)},
     "`own.index` must have shape": {"own": Candidates(TABLE, PLACES[:3])},
     "`own.embeddings` must have shape": {"own": Candidates(VECTORS[:3])},
+    "`own.embeddings` must be numbers in rows of one length": {
+        "own": Candidates([[[1.0] * DIM], [[1.0] * DIM] * 2])
+    },
+    "`own.mask` must be numbers in rows of one length": {
+        "own": Candidates(VECTORS, mask=[[True], [True, False]])
+    },
+    "`row_features` must be numbers in rows of one length": {
+        "candidate_weight": lambda rows, columns: ops.ones((NUM_QUERIES, NUM_CANDIDATES)),
+        "row_features": [[1.0], [1.0, 2.0]],
+    },
     "`own.ids` must have shape": {
         "own": Candidates(VECTORS, ids=OWN_IDS[:, :2]),
         "candidate_ids": IDS,
@@ -425,7 +520,7 @@ def test_what_is_wrong_is_named(message):
 def test_sample_weights_of_candidates_have_two_axes():
     """Where there are as many rows as columns, one axis might be of either."""
     loss, labels = CandidateWeighted(CROLoss()), np.eye(3)
-    with pytest.raises(ValueError, match=r"`sample_weight` must have shape \(None, None\)"):
+    with pytest.raises(ValueError, match=r"`sample_weight` must have shape \(3, 3\)"):
         loss(labels, labels / 2, sample_weight=np.ones(3))
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
     weight = RNG.uniform(size=[3, 3])

@@ -12,6 +12,7 @@ from tests.losses.gradients import (
     BACKEND,
     MODES,
     float64,
+    second_derivative,
     value_and_gradient,
     value_and_gradients,
 )
@@ -235,25 +236,6 @@ def test_second_derivatives(make):
         if make is Ratio:
             by_hand = second_derivative(ByHand(dtype="float64"), labels, scores, moved)
             np.testing.assert_allclose(actual, by_hand, rtol=1e-6, atol=1e-6)
-
-
-def second_derivative(loss, labels, scores, direction):
-    """H · direction."""
-    if BACKEND == "jax":
-        import jax
-
-        gradient = jax.grad(lambda x: loss(labels, x))
-        return np.asarray(jax.grad(lambda x: (gradient(x) * direction).sum())(scores))
-    import tensorflow as tf
-
-    x = tf.constant(scores)
-    with tf.GradientTape() as outer:
-        outer.watch(x)
-        with tf.GradientTape() as inner:
-            inner.watch(x)
-            value = loss(labels, x)
-        product = tf.reduce_sum(inner.gradient(value, x) * direction)
-    return outer.gradient(product, x).numpy()
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -198,9 +198,9 @@ def test_a_loss_without_its_thresholds_says_how_to_bring_them(cls):
 def test_thresholds_that_are_no_numbers_are_refused(cls, bad):
     thresholds = OF_QUERIES.copy()
     thresholds[2] = bad
-    with pytest.raises(ValueError, match="`threshold` must be finite.*until it is refreshed"):
+    with pytest.raises(ValueError, match="`threshold` must be finite.*first `refresh_thresholds`"):
         cls()(ONE_HOT, SCORES, threshold=thresholds[:NUM_QUERIES])
-    with pytest.raises(ValueError, match="`threshold` must be finite.*until it is refreshed"):
+    with pytest.raises(ValueError, match="`threshold` must be finite.*first `refresh_thresholds`"):
         embedding_loss(cls(), QUERIES, CANDIDATES, threshold=thresholds)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.losses.gradients import BACKEND, float64, value_and_gradient
+from tests.losses.gradients import BACKEND, float64, second_derivative, value_and_gradient
 from tests.losses.losses import CASES, each_loss, make_each_loss
 from tests.losses.naive import mean_over_positives
 from tests.losses.scores import NUM_CANDIDATES, ONE_HOT, SCORES
@@ -72,29 +72,8 @@ def test_second_derivatives(make, compiled):
         value_and_gradient(loss, labels, scores + sign * step * direction)[1] for sign in (1, -1)
     )
     expected = (ahead - behind) / (2 * step)
-    if BACKEND == "jax":
-        import jax
-
-        def product(x):
-            return (jax.grad(lambda x: loss(labels, x))(x) * direction).sum()
-
-        with float64():
-            gradient = jax.grad(product)
-            actual = (jax.jit(gradient) if compiled else gradient)(scores)
-    else:
-        import tensorflow as tf
-
-        def gradient(x):
-            with tf.GradientTape() as outer:
-                outer.watch(x)
-                with tf.GradientTape() as inner:
-                    inner.watch(x)
-                    value = loss(labels, x)
-                product = tf.reduce_sum(inner.gradient(value, x) * direction)
-            # The Jacobian of a gradient is symmetric.
-            return outer.gradient(product, x)
-
-        actual = (tf.function(gradient) if compiled else gradient)(tf.constant(scores))
+    with float64():
+        actual = second_derivative(loss, labels, scores, direction, compiled)
     np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-7)
 
 

@@ -27,11 +27,9 @@ from tests.retrieval.task_on_replicas import (
     NUM_USERS,
     RATE,
     ROWS,
-    SIGNATURE,
     USERS,
     Model,
-    batches_of,
-    part_of,
+    losses_of_steps,
 )
 from tfrs_croloss import CROLoss, SoftmaxLossAtK
 from tfrs_croloss.losses import Candidates, Channel, RetrievalLoss, RowInput, Softplus
@@ -134,6 +132,11 @@ STEPS = {
         lambda model, rows: {"candidate_weight": similarity},
     ),
     "functions of features": (CASES["cro"][0](), {}, functions_of_features),
+    "features with a memory": (
+        CASES["cro"][0](),
+        {"memory_size": 10, "memory_features": {"feature": tf.TensorSpec([2])}},
+        functions_of_features,
+    ),
 }
 
 
@@ -154,24 +157,9 @@ class Step(Model):
 
 def trained(strategy, loss, arguments, options):
     """Both tables after steps, and the losses of these."""
-    with strategy.scope():
-        model = Step(Retrieval(loss=loss, **arguments), options)
-        optimizer = tf_keras.optimizers.SGD(RATE)
-        model.users(0), model.items(0)
-        optimizer.build(model.trainable_variables)
-
-    @tf.function(input_signature=[SIGNATURE])
-    def step(rows):
-        def on_replica(rows):
-            with tf.GradientTape() as tape:
-                loss = model.compute_loss(part_of(rows), training=True)
-            optimizer.minimize(loss, model.trainable_variables, tape)
-            return loss
-
-        return strategy.run(on_replica, (rows,))
-
-    shares = [strategy.experimental_local_results(step(batch)) for batch in batches_of(ROWS)]
-    losses = [sum(x.numpy() for x in y) for y in shares]
+    model, losses = losses_of_steps(
+        strategy, lambda: Step(Retrieval(loss=loss, **arguments), options)
+    )
     return model.users.embeddings.numpy(), model.items.embeddings.numpy(), losses
 
 

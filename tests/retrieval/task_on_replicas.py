@@ -157,10 +157,10 @@ def part_of(rows):
 SIGNATURE = {name: tf.TensorSpec([None, *x.shape[1:]], x.dtype) for name, x in ROWS.items()}
 
 
-def check_steps(strategy, name, reduction, on):
+def losses_of_steps(strategy, make):
+    """The model that `make` gives after steps of SGD on all batches, and the losses of these."""
     with strategy.scope():
-        metric = tf_keras.metrics.Mean()
-        model = Model(task_of(name, reduction, on, [metric]), on)
+        model = make()
         optimizer = tf_keras.optimizers.SGD(RATE)
         model.users(0), model.items(0)
         optimizer.build(model.trainable_variables)
@@ -176,10 +176,19 @@ def check_steps(strategy, name, reduction, on):
         return strategy.run(on_replica, (rows,))
 
     shares = [strategy.experimental_local_results(step(batch)) for batch in batches_of(ROWS)]
+    return model, [sum(x.numpy() for x in y) for y in shares]
+
+
+def check_steps(strategy, name, reduction, on):
+    def make():
+        return Model(task_of(name, reduction, on, [tf_keras.metrics.Mean()]), on)
+
+    model, found = losses_of_steps(strategy, make)
     users, items, losses, held, held_ids = expected(
         name, reduction, on, strategy.num_replicas_in_sync
     )
-    np.testing.assert_allclose([sum(x.numpy() for x in y) for y in shares], losses, rtol=1e-5)
+    np.testing.assert_allclose(found, losses, rtol=1e-5)
+    (metric,) = model.task.loss_metrics
     np.testing.assert_allclose(metric.result(), np.mean(losses), rtol=1e-5)
     np.testing.assert_allclose(model.users.embeddings, users, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(model.items.embeddings, items, rtol=1e-5, atol=1e-5)

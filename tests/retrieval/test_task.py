@@ -491,6 +491,64 @@ def test_memory_stands_still_outside_of_training_and_has_no_gradient():
     assert float(full) > float(Retrieval()(-QUERIES, CANDIDATES))
 
 
+SPECS = {"price": tf.TensorSpec([]), "tags": tf.TensorSpec([3], tf.int32)}
+
+
+def similarity(rows, columns):
+    """Of a price, which the embeddings and the ids do not tell, and of tags."""
+    of_tags = tf.cast(rows["tags"] @ tf.transpose(columns["tags"]), tf.float32)
+    return of_tags / columns["price"] + tf.cast(columns["id"], tf.float32)
+
+
+@pytest.mark.parametrize("in_a_graph", [False, True])
+def test_memory_holds_features_for_functions_of_weights(in_a_graph, tmp_path):
+    """As if what it holds were extra candidates of the step, with their features."""
+    task = Retrieval(memory_size=SIZE, memory_features=SPECS)
+    again = Retrieval.from_config(task.get_config())
+    assert again.memory.feature_specs == SPECS
+    plain = Retrieval()
+    rng = np.random.default_rng(3)
+    call = tf.function(task, reduce_retracing=True) if in_a_graph else task
+    held = {
+        "embedding": np.zeros([0, DIM], "float32"),
+        "id": np.zeros([0], int),
+        "price": np.zeros([0], "float32"),
+        "tags": np.zeros([0, 3], "int32"),
+    }
+    for num_rows in STEPS:
+        new = {
+            "embedding": unit(num_rows + 2, DIM, rng=rng),
+            "id": rng.integers(20, size=num_rows + 2),
+            "price": rng.uniform(0.5, 3, num_rows + 2).astype("float32"),
+            "tags": rng.integers(1, 5, size=[num_rows + 2, 3]).astype("int32"),
+        }
+        queries = unit(num_rows, DIM, rng=rng)
+        options = {
+            "candidate_weight": similarity,
+            "query_features": {"tags": tf.constant(new["tags"][:num_rows])},
+        }
+
+        def of(candidates):
+            return {
+                "candidate_embeddings": tf.constant(candidates["embedding"]),
+                "candidate_ids": tf.constant(candidates["id"]),
+                "candidate_features": {n: tf.constant(candidates[n]) for n in SPECS},
+            }
+
+        expected = plain(
+            queries, **of({n: np.concatenate([new[n], held[n]]) for n in held}), **options
+        )
+        actual = call(tf.constant(queries), **of(new), training=True, **options)
+        np.testing.assert_allclose(actual, expected, rtol=1e-5)
+        held = {n: np.concatenate([new[n][:num_rows], held[n]])[:SIZE] for n in held}
+    path = tf.train.Checkpoint(task=task).write(str(tmp_path / "task"))
+    status = tf.train.Checkpoint(task=again).read(path)
+    again.build([None, DIM])
+    status.assert_consumed()
+    for name in SPECS:
+        np.testing.assert_array_equal(again.memory.columns[f"feature_{name}"], held[name])
+
+
 @pytest.mark.parametrize("is_called_before", [False, True])
 @pytest.mark.parametrize("in_a_graph", [False, True])
 def test_memory_is_in_a_checkpoint(tmp_path, is_called_before, in_a_graph):
@@ -701,6 +759,15 @@ def test_its_arguments_can_be_read(loss):
         ({"temperature": 0.0}, "`temperature` must be a positive number. Received: 0.0"),
         ({"block_size": 0}, "`block_size` must be a positive integer. Received: 0"),
         ({"block_size": "all"}, "`block_size` must be a positive integer. Received: 'all'"),
+        ({"memory_features": SPECS}, "`memory_features` must be None without a memory"),
+        (
+            {"memory_size": 3, "memory_features": {"name": tf.TensorSpec([], tf.string)}},
+            "`memory_features` must be a dict from names to a tf.TensorSpec of numbers of a known",
+        ),
+        (
+            {"memory_size": 3, "memory_features": {"tags": tf.TensorSpec([None])}},
+            "`memory_features` must be a dict from names to a tf.TensorSpec of numbers of a known",
+        ),
         ({"memory_size": -3}, "`memory_size` must be a positive integer. Received: -3"),
         ({"memory_size": 3, "loss": FOREIGN}, "`memory_size` needs a RetrievalLoss: CROLoss"),
     ],
@@ -841,10 +908,21 @@ WRONG_CALLS = {
         {"row_inputs": np.zeros(B)},
         "`row_inputs` must be a dict",
     ),
-    "features with a memory": (
+    "features that the memory does not hold": (
         {"memory_size": 3},
         {"candidate_features": {"x": CANDIDATES}, "training": True},
-        "`candidate_features` must be None with a memory",
+        r"`candidate_features\['x'\]` must be held by the memory: Retrieval\(memory_features="
+        r"\{'x': tf.TensorSpec\(\[4\], tf.float32\)\}\)",
+    ),
+    "features that the memory lacks": (
+        {"memory_size": 3, "memory_features": {"x": tf.TensorSpec([4])}},
+        {"training": True},
+        r"`candidate_features\['x'\]` must be given to a task whose memory holds it",
+    ),
+    "features of another shape than those of the memory": (
+        {"memory_size": 3, "memory_features": {"x": tf.TensorSpec([])}},
+        {"candidate_features": {"x": CANDIDATES}, "training": True},
+        r"`candidate_features\['x'\]` must have shape \[num_candidates, \*\[\]\]",
     ),
     "features that are no dict": (
         {},

@@ -126,7 +126,7 @@ def test_it_trains_and_is_not_trained():
 
 def test_thresholds_that_were_never_refreshed_do_not_go_unnoticed():
     model = model_of(TalosLoss())
-    with pytest.raises(ValueError, match="`threshold` must be finite.*until it is refreshed"):
+    with pytest.raises(ValueError, match="`threshold` must be finite.*first `refresh_thresholds`"):
         model.compute_loss(BATCH)
     assert np.isnan(tf.function(model.compute_loss)(BATCH))
 

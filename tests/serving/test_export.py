@@ -420,7 +420,8 @@ def test_what_was_chosen_for_the_search_is_written_beside_it(data, tmp_path):
     assert described["search"] == "scann"
     assert described["num_candidates"] == len(data.items)
     assert described["target_recall"] == 0.9
-    assert 0.9 <= described[f"measured_recall@{K}"] <= 1
+    # Of the half of the 30 users that nothing was chosen on: a share of 150, to four deviations.
+    assert 0.8 <= described[f"measured_recall@{K}"] <= 1
     folder = export_model(model, data, tmp_path / "model", k=K)
     described = json.loads((folder / "assets.extra" / "index.json").read_text())
     assert described == {"search": "exact", "num_candidates": len(data.items)}

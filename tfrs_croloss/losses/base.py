@@ -14,6 +14,7 @@ from tfrs_croloss.losses.checks import (
     as_numbers,
     as_weight,
     by_name,
+    check_inputs,
     check_one_of_both,
     check_rows_alone,
     check_shape,
@@ -102,7 +103,7 @@ class RowInput(NamedTuple):
     Attributes:
         name: The name of the argument.
         is_score: Whether it is in units of the scores, so that a task's temperature divides it too.
-        hint: A sentence for the error where it is missing, with what to do.
+        hint: A sentence for the error where it is missing or not finite, with what to do.
 
     Example:
 
@@ -349,10 +350,10 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         if not isinstance(y_true, dict):
             y_true = {"labels": y_true, "inputs": self.inputs_of_rows({}, y_pred.shape[0])}
         given = dict(y_true)
+        inputs = given.pop("inputs", {})
         check_values(self, y_pred, masked_score=MASKED_SCORE, **given)
         given.pop("sample_weight", None)
         y_pred = at_least_one(y_pred, 1, MASKED_SCORE)
-        inputs = given.pop("inputs", {})
         given = keras.tree.map_structure(lambda x: at_least_one(x, len(x.shape) - 1), given)
         constants, put = flattened({**given, "inputs": inputs})
 
@@ -377,7 +378,8 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             num_queries: Their number, None if it is not known.
 
         Raises:
-            ValueError: If one is missing, a name is unknown, or a shape does not fit.
+            ValueError: If one is missing, a name is unknown, a shape does not fit or, in an eager
+                call, if one is NaN or inf.
         """
         names = [wanted.name for wanted in self.row_inputs]
         for name, x in given.items():
@@ -398,6 +400,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
                     f"`{wanted.name}` must be given to {type(self).__name__}, [num_queries]"
                     f"{wanted.hint and '. '}{wanted.hint}. Received: None"
                 )
+        check_inputs(inputs, {wanted.name: wanted.hint for wanted in self.row_inputs})
         return inputs
 
     def _losses_and_slopes(
@@ -510,10 +513,15 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         """
         channels = as_channels(self.compare(row), type(self).__name__)
         self._check_names(channels, scaled)
+        # Where several channels have one x, an eager call makes it once.
+        arguments = {}
+        for channel in channels:
+            if channel.coefficients not in arguments:
+                arguments[channel.coefficients] = channel.argument(scores, row.positive)
         reductions = [
             reduced(
                 channel,
-                channel.argument(scores, row.positive),
+                arguments[channel.coefficients],
                 is_negative,
                 *self._weighing(channel, scaled, row.count),
             )

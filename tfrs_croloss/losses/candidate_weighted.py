@@ -6,7 +6,7 @@ from tfrs_croloss._registration import register
 from tfrs_croloss._typing import Array
 from tfrs_croloss.losses.base import RetrievalLoss
 from tfrs_croloss.losses.checks import check_shape
-from tfrs_croloss.losses.tensors import as_tensor
+from tfrs_croloss.losses.tensors import as_tensor, like_scores
 
 
 @register
@@ -55,8 +55,9 @@ class CandidateWeighted(keras.losses.Loss):
         """The loss, of labels, scores and weights `[num_queries, num_candidates]`."""
         if sample_weight is not None:
             # One a row would pass for one a column where there are as many.
-            sample_weight = as_tensor(sample_weight, rank=2)
-            check_shape("sample_weight", sample_weight, (None, None))
+            y_pred = as_tensor(y_pred, rank=2)
+            sample_weight = like_scores("sample_weight", as_tensor(sample_weight), y_pred)
+            check_shape("sample_weight", sample_weight, tuple(y_pred.shape))
         return self.loss(y_true, y_pred, candidate_weight=sample_weight)
 
     def call(self, y_true, y_pred):

@@ -67,6 +67,12 @@ class Channel(NamedTuple):
         return x if _is_number(self.shift, 0) else x + self.shift
 
     @property
+    def coefficients(self):
+        """What tells the x of one channel from that of another."""
+        coefficients = self.scale, self.positive_scale, self.shift
+        return tuple(x if isinstance(x, numbers.Real) else id(x) for x in coefficients)
+
+    @property
     def positive_slope(self):
         """∂x/∂s⁺ as the gradient has it; None if the positive does not enter."""
         if _is_number(self.positive_scale, 0):

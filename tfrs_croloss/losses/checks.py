@@ -13,11 +13,6 @@ from tfrs_croloss.losses.tensors import as_tensor, broadcast_unranked, is_ranked
 # What the rounding of bfloat16 does to a cosine of 1.
 COSINE_TOLERANCE = 0.01
 
-BAD_INPUT = (
-    "`{}` must be finite. Received: NaN or inf among them. Those of a `Thresholds` are NaN until "
-    "it is refreshed"
-)
-BAD_WEIGHT = "`{}` must be finite and not negative. Received: NaN, inf or negative numbers"
 USUAL_CAUSE = "A learning rate too high or a norm of 0 before normalisation is the usual cause"
 
 
@@ -94,13 +89,13 @@ def check_embeddings(loss, queries, candidates, **others):
         _warn_of_size(loss, queries * max(sizes.values()))
 
 
-def as_numbers(name, x, dtype):
+def as_numbers(name, x, dtype=None, rank=None):
     """Numbers as a tensor of this dtype, or a `ValueError` that names the argument."""
     try:
-        return as_tensor(x, dtype)
+        return as_tensor(x, dtype, rank)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"`{name}` must be numbers in rows of one length. Received: {x!r} ({error})"
+            f"`{name}` must be numbers in rows of one length. Received: {x!r:.200} ({error!s:.200})"
         ) from None
 
 
@@ -167,34 +162,40 @@ def check_rows_alone(sample_weight, num_queries):
         ) from None
 
 
-def check_numbers(indices, inputs, weights):
-    """Raises, where values can be seen, on indices of no candidate, bad weights and inputs.
+def check_inputs(inputs, hints):
+    """Raises, where values can be seen, on inputs of the rows that are NaN or inf.
 
     Args:
-        indices: By the name of their argument pairs of integers and their bound.
-        inputs: Inputs of the rows likewise.
-        weights: Weights likewise, or None.
+        inputs: Tensors by name.
+        hints: What to do about it, by name.
     """
     if _is_compiling():
         return
-    weights = {name: x for name, x in weights.items() if x is not None}
-    facts = {name: _is_not_finite(x) for name, x in inputs.items()}
-    facts |= {name: _is_no_weight(ops.cast(x, "float32")) for name, x in weights.items()}
-    for name, (index, bound) in indices.items():
-        index = ops.cast(index, "int32")
-        facts[name] = ops.any(ops.logical_or(index < -1, index >= bound))
-    facts = _known(facts)
-    for name, (_, bound) in indices.items():
-        if facts.get(name):
-            raise ValueError(f"`{name}` must be from -1 (none) to {bound - 1}. Received: others")
-    _refuse(facts, weights, BAD_WEIGHT)
-    _refuse(facts, inputs, BAD_INPUT)
+    for name, is_bad in _known({name: _is_not_finite(x) for name, x in inputs.items()}).items():
+        if is_bad:
+            hint = hints[name] and f". {hints[name]}"
+            raise ValueError(f"`{name}` must be finite{hint}. Received: NaN or inf among them")
 
 
-def _refuse(facts, names, problem):
-    for name in names:
-        if facts.get(name):
-            raise ValueError(problem.format(name))
+def check_index(name, index, bound):
+    """Raises, where values can be seen, on indices of no candidate."""
+    if _is_compiling():
+        return
+    index = ops.cast(index, "int32")
+    if _known({name: ops.any(ops.logical_or(index < -1, index >= bound))}).get(name):
+        raise ValueError(f"`{name}` must be from -1 (none) to {bound - 1}. Received: others")
+
+
+def check_weights(weights):
+    """Raises, where values can be seen, on weights by name that are negative, NaN or inf."""
+    if _is_compiling():
+        return
+    facts = {name: _is_no_weight(ops.cast(x, "float32")) for name, x in weights.items()}
+    for name, is_bad in _known(facts).items():
+        if is_bad:
+            raise ValueError(
+                f"`{name}` must be finite and not negative. Received: NaN, inf or negative numbers"
+            )
 
 
 def check_values(
@@ -204,7 +205,6 @@ def check_values(
     weights=None,
     positive_weight=None,
     pooling_weight=None,
-    inputs=None,
     sample_weight=None,
     *,
     masked_score,
@@ -220,13 +220,12 @@ def check_values(
         weights: Weights of the candidates by name, that broadcast with `scores`.
         positive_weight: Weights of the positives, where they stand in `scores`, or None.
         pooling_weight: Likewise.
-        inputs: Inputs of the rows by name.
         sample_weight: Weights of the rows, or None.
         masked_score: Scores at or below it are absent.
 
     Raises:
         ValueError: If a score is NaN or +inf, a label neither 0 nor 1, a row has more positives
-            than the loss takes, a weight is negative, NaN or inf, or an input not finite.
+            than the loss takes, or a weight is negative, NaN or inf.
     """
     if _is_compiling():
         return
@@ -236,49 +235,43 @@ def check_values(
     size = ops.where(absent, 0, ops.absolute(scores))
     positives = ops.sum(ops.where(absent, 0, labels), axis=1)
     facts = {
-        # Names that no argument has.
-        " scores": ops.any(ops.logical_not(size < float("inf"))),
-        " labels": ops.any(ops.logical_not(ops.logical_or(labels == 0, labels == 1))),
-        " positives": ops.any(positives > loss.max_positives),
-        " cosines": ops.any(size > 1 + COSINE_TOLERANCE),
+        "scores": ops.any(ops.logical_not(size < float("inf"))),
+        "labels": ops.any(ops.logical_not(ops.logical_or(labels == 0, labels == 1))),
+        "positives": ops.any(positives > loss.max_positives),
+        "cosines": ops.any(size > 1 + COSINE_TOLERANCE),
     }
-    of_weights = {}
-    for name, x in (weights or {}).items():
-        # What stands at positives and masked candidates does not count.
-        of_weights[name_of_weight(name)] = _is_no_weight(
-            ops.where(absent, 0, ops.where(labels > 0, 0, x))
-        )
-    for name, x in (("positive_weight", positive_weight), ("pooling_weight", pooling_weight)):
-        if x is not None:
-            # And here that alone.
-            of_weights[name] = _is_no_weight(ops.where(absent, 0, ops.where(labels > 0, x, 0)))
-    if sample_weight is not None:
-        of_weights["sample_weight"] = _is_no_weight(sample_weight)
-    inputs = inputs or {}
-    facts = _known(
-        {**facts, **of_weights, **{name: _is_not_finite(x) for name, x in inputs.items()}}
-    )
+    facts = _known(facts)
     if not facts:
         return
-    if facts[" scores"]:
+    if facts["scores"]:
         raise ValueError(
             "`y_pred` must hold finite scores, or -inf where a candidate is masked. Received: NaN "
             f"or inf among them. {USUAL_CAUSE}"
         )
-    if facts[" labels"]:
+    if facts["labels"]:
         raise ValueError(
             "`y_true` must be 1 at a row's positives and 0 elsewhere. Received: other values "
             "(soft labels have no meaning here; weigh rows with `sample_weight`)"
         )
-    if facts[" positives"]:
+    if facts["positives"]:
         raise ValueError(
             f"`y_true` has a row with {int(ops.max(positives))} positives. Received: "
             f"max_positives={loss.max_positives}. Give the loss the most that a row can have"
         )
-    _refuse(facts, of_weights, BAD_WEIGHT)
-    _refuse(facts, inputs, BAD_INPUT)
-    if facts[" cosines"]:
+    if facts["cosines"]:
         _warn_of_size(loss, float(ops.max(size)))
+    # What stands at positives and masked candidates does not count.
+    of_negatives = {
+        name_of_weight(name): ops.where(absent, 0, ops.where(labels > 0, 0, x))
+        for name, x in (weights or {}).items()
+    }
+    of_positives = {
+        name: ops.where(absent, 0, ops.where(labels > 0, x, 0))
+        for name, x in (("positive_weight", positive_weight), ("pooling_weight", pooling_weight))
+        if x is not None
+    }
+    of_rows = {} if sample_weight is None else {"sample_weight": sample_weight}
+    check_weights({**of_negatives, **of_positives, **of_rows})
 
 
 def _is_no_weight(x):

@@ -17,7 +17,8 @@ def with_gradient(function, inputs, constants=(), once=False):
             upstream gradient to the gradients in the inputs.
         inputs: Tensors to differentiate in.
         constants: Further tensors. They are arguments and no closure, which JAX would not
-            differentiate through under its transformations.
+            differentiate through under its transformations. Variables of TensorFlow that
+            `function` reads are constants too.
         once: Whether the tape of an eager call of TensorFlow leaves `function` out. It would hold
             all that is computed on the way, for second derivatives.
 
@@ -32,7 +33,7 @@ def with_gradient(function, inputs, constants=(), once=False):
         with _without_autocast(tensors[0]):
             result, pullback = function(*tensors)
 
-        def chain(*args, upstream=None):
+        def chain(*args, upstream=None, variables=()):
             # TensorFlow and JAX hand over the upstream alone, PyTorch the arguments before it.
             if upstream is None:
                 (upstream,) = args
@@ -40,7 +41,9 @@ def with_gradient(function, inputs, constants=(), once=False):
                 _refuse_second_derivative()
             with _without_autocast(upstream):
                 gradients = pullback(upstream)
-            return *gradients, *(_no_gradient(constant) for constant in constants)
+            gradients = *gradients, *(_no_gradient(constant) for constant in constants)
+            # TensorFlow wants two lists where `function` reads variables.
+            return (gradients, [None] * len(variables)) if variables else gradients
 
         return result, chain
 

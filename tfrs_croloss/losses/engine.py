@@ -13,8 +13,8 @@ from tfrs_croloss.losses.channels import CANDIDATE_WEIGHT
 from tfrs_croloss.losses.checks import (
     as_numbers,
     by_name,
-    check_numbers,
     check_shape,
+    check_weights,
     name_of_weight,
 )
 from tfrs_croloss.losses.differentiation import compiled, traced_as_written, with_gradient
@@ -277,7 +277,7 @@ class _Engine:
             if is_by_index:
                 own, features = _gathered((table, features_by_index), rows.own.index)
                 rows = rows._replace(own=rows.own._replace(features=features))
-            rows = self._with_weights(rows, columns.features, candidates.shape[0])
+            rows = self._with_weights(rows, columns, candidates.shape[0])
             by_head = _scores(queries, candidates, own)
             positive_by_head = _products(queries, positives)
             losses, factor, slopes, positive_slopes = losses_and_slopes(
@@ -315,30 +315,42 @@ class _Engine:
         by_candidate, *by_table = totals
         return losses, (by_query, ops.transpose(by_candidate), by_positive, *by_own, *by_table)
 
-    def _with_weights(self, rows, features, num_candidates):
+    def _with_weights(self, rows, columns, num_candidates):
         """The rows with the weights that are functions computed, and without features."""
         shared, own = self.weights
-        of_shared = self._computed("candidate_weight", shared, rows, features, num_candidates)
+        of_shared = self._computed(
+            "candidate_weight",
+            shared,
+            rows,
+            columns.features,
+            num_candidates,
+            [mask for mask in (columns.mask, rows.mask) if mask is not None],
+        )
         rows = rows._replace(weights={**rows.weights, **of_shared})
         if rows.own is not None:
-            width = rows.own.mask.shape[1]
-            of_own = self._computed("own.weight", own, rows, rows.own.features, width)
+            mask = rows.own.mask
+            of_own = self._computed(
+                "own.weight", own, rows, rows.own.features, mask.shape[1], [mask]
+            )
             of_own = rows.own._replace(weight={**rows.own.weight, **of_own}, features=None)
             rows = rows._replace(own=of_own)
         return rows._replace(features=None)
 
-    def _computed(self, label, weights, rows, features, width):
+    def _computed(self, label, weights, rows, features, width, masks):
         found = {}
         for name, function in weights.items():
             if not callable(function):
                 continue
-            weight = as_numbers(
-                name_of_weight(name, label), function(rows.features, features), self.loss.dtype
-            )
-            check_shape(name_of_weight(name, label), weight, (rows.weight.shape[0], width))
-            # The rows that fill up the last block are zeros, of which it may have made NaN.
-            found[name] = ops.where(ops.equal(rows.weight, 0), 0, weight)
-        check_numbers({}, {}, {name_of_weight(name, label): x for name, x in found.items()})
+            name_of_it = name_of_weight(name, label)
+            weight = as_numbers(name_of_it, function(rows.features, features), self.loss.dtype)
+            check_shape(name_of_it, weight, (rows.weight.shape[0], width))
+            # The rows that fill up the last block are zeros, of which it may have made NaN, and so
+            # are the features of what is absent, e.g. in a memory that is not full yet.
+            weight = ops.where(ops.equal(rows.weight, 0), 0, weight)
+            for mask in masks:
+                weight = ops.where(mask, weight, 0)
+            found[name] = weight
+        check_weights({name_of_weight(name, label): x for name, x in found.items()})
         return found
 
     def _losses_and_slopes(self, scores, positive_scores, rows, columns):

@@ -14,15 +14,16 @@ from tfrs_croloss.losses.checks import (
     as_weight,
     by_name,
     check_embeddings,
-    check_numbers,
+    check_index,
     check_one_of_both,
     check_rows_alone,
     check_shape,
+    check_weights,
     name_of_weight,
 )
 from tfrs_croloss.losses.membership import codes_of
 from tfrs_croloss.losses.structures import Candidates, Rows
-from tfrs_croloss.losses.tensors import as_tensor, at_least_one, broadcast_unranked, with_slots
+from tfrs_croloss.losses.tensors import at_least_one, broadcast_unranked, with_slots
 
 REDUCTIONS = ("auto", "sum", "sum_over_batch_size", "mean", "mean_with_sample_weight", "none", None)
 
@@ -76,7 +77,7 @@ def as_embeddings(loss, queries, shared, positives, own):
     Returns:
         Queries `[q, heads, dim]`, and `shared`, `positives` and `own` with their embeddings.
     """
-    queries = as_tensor(queries, loss.dtype)
+    queries = as_numbers("queries", queries, loss.dtype)
     candidates, index, vectors = shared.embeddings, positives.index, own.embeddings
     of_positives = positives.embeddings
     if candidates is None and (vectors is None or of_positives is None):
@@ -84,15 +85,16 @@ def as_embeddings(loss, queries, shared, positives, own):
             "`candidates` must be given unless there are `own` ones and `positives`. Received: None"
         )
     if of_positives is not None:
-        of_positives = with_slots(as_tensor(of_positives, loss.dtype), 3)
+        of_positives = with_slots(as_numbers("positives", of_positives, loss.dtype), 3)
     if candidates is None:
         candidates = ops.zeros((0, ops.shape(of_positives)[2]))
-    candidates = as_tensor(candidates, loss.dtype, rank=2)
+    candidates = as_numbers("candidates", candidates, loss.dtype, rank=2)
     if of_positives is not None and shared.mask is None and candidates.shape[0] in (0, None):
         # What stands in where there are no candidates is masked.
         shared = shared._replace(mask=ops.ones(ops.shape(candidates)[:1], dtype="bool"))
     if vectors is not None:
-        vectors = as_tensor(vectors, loss.dtype, rank=3 if own.index is None else 2)
+        rank = 3 if own.index is None else 2
+        vectors = as_numbers("own.embeddings", vectors, loss.dtype, rank)
     check_embeddings(loss, queries, candidates, positives=of_positives, own=vectors)
     queries = with_slots(queries, 3)
     if of_positives is None:
@@ -127,7 +129,7 @@ def _positives_among(queries, candidates, index):
         index = with_slots(ops.arange(num_queries, dtype="int32"), 2)
         return ops.expand_dims(candidates[:num_queries], axis=1), index
     index = as_ids("positive_index", index)
-    check_numbers({"positive_index": (index, num_candidates)}, {}, {})
+    check_index("positive_index", index, num_candidates)
     index = with_slots(ops.cast(index, "int32"), 2)
     check_shape("positive_index", index, (queries.shape[0], None))
     candidates = at_least_one(candidates, 0)
@@ -145,12 +147,14 @@ def as_structures(
     """
     candidates = shared.embeddings
     num_queries, num_candidates = queries.shape[0], candidates.shape[0]
-    check_numbers({}, inputs, {})
     _check_weights_of_both(shared, own, num_candidates)
     has_positive = ops.ones(ops.shape(positives.embeddings)[:2], dtype="bool")
     if positives.index is not None:
         has_positive = positives.index >= 0
     of_own = _of_own(loss, queries, own)
+    weight = _nan_out_of_range(weight, positives.index, ops.shape(candidates)[0])
+    if of_own is not None:
+        weight = _nan_out_of_range(weight, of_own.index, ops.shape(own.embeddings)[0])
     codes, excluded, excluded_ids = _excluded(
         queries, shared, positives, known_positive_ids, of_own
     )
@@ -185,6 +189,13 @@ def as_structures(
     return columns, rows, _as_features("own.features", own.features, own.embeddings.shape[0])
 
 
+def _nan_out_of_range(weight, index, bound):
+    """Weights of the rows, NaN where an index points past the end: XLA would clamp it."""
+    if index is None:
+        return weight
+    return ops.where(ops.any(index >= bound, axis=1, keepdims=True), float("nan"), weight)
+
+
 def _check_weights_of_both(shared, own, num_candidates):
     """Raises unless the shared candidates and the rows' own have weights of the same names."""
     if own.embeddings is None:
@@ -215,7 +226,7 @@ def _of_own(loss, queries, own):
         check_shape("own.embeddings", own.embeddings, (None, queries.shape[2]))
         index = as_ids("own.index", own.index, rank=2)
         check_shape("own.index", index, shape)
-        check_numbers({"own.index": (index, ops.shape(own.embeddings)[0])}, {}, {})
+        check_index("own.index", index, ops.shape(own.embeddings)[0])
         index = ops.cast(index, "int32")
         mask = index >= 0
     ids = own.ids
@@ -223,7 +234,7 @@ def _of_own(loss, queries, own):
         ids = as_ids("own.ids", ids, rank=2)
         check_shape("own.ids", ids, tuple(mask.shape))
     if own.mask is not None:
-        given = broadcast_unranked(as_tensor(own.mask, "bool"), ops.shape(mask))
+        given = broadcast_unranked(as_numbers("own.mask", own.mask, "bool"), ops.shape(mask))
         check_shape("own.mask", given, tuple(mask.shape))
         mask = ops.logical_and(mask, given)
     weights = {}
@@ -231,7 +242,7 @@ def _of_own(loss, queries, own):
         if not callable(weight):
             label = name_of_weight(name, "own.weight")
             weights[name] = as_weight(label, weight, mask, loss.dtype)
-            check_numbers({}, {}, {label: weights[name]})
+            check_weights({label: weights[name]})
     features = None
     if own.index is None:
         features = _as_features("own.features", own.features, queries.shape[0])
@@ -305,13 +316,13 @@ def _masks_and_weights(loss, queries, shared):
         return axis, at_least_one(x, axis)
 
     if shared.mask is not None:
-        axis, mask = shaped("score_mask", as_tensor(shared.mask, "bool"))
+        axis, mask = shaped("score_mask", as_numbers("score_mask", shared.mask, "bool"))
         masks[axis] = mask
     for name, weight in by_name(shared.weight).items():
         if not callable(weight):
             label = name_of_weight(name)
             weight = as_numbers(label, weight, loss.dtype)
-            check_numbers({}, {}, {label: weight})
+            check_weights({label: weight})
             axis, weights_of_axis = shaped(label, weight)
             weights[axis][name] = weights_of_axis
     return masks, weights
@@ -322,7 +333,7 @@ def _of_positives(loss, name, weight, has_positive):
     if weight is None:
         return None
     weight = as_numbers(name, weight, loss.dtype)
-    check_numbers({}, {}, {name: weight})
+    check_weights({name: weight})
     weight = with_slots(weight, 2)
     check_shape(name, weight, tuple(has_positive.shape))
     return weight
@@ -332,7 +343,7 @@ def _as_features(name, features, num_rows):
     """Features as tensors with a row each; None stays."""
     if features is None:
         return None
-    features = keras.tree.map_structure(as_tensor, features)
+    features = keras.tree.map_structure(lambda x: as_numbers(name, x), features)
     for x in keras.tree.flatten(features):
         check_shape(name, x, (num_rows, *x.shape[1:]))
     return keras.tree.map_structure(lambda x: at_least_one(x, 0), features)
@@ -349,7 +360,7 @@ def row_weights(sample_weight, reduction, queries):
     weight = ones = ops.ones((ops.shape(queries)[0], 1), dtype=queries.dtype)
     if sample_weight is not None:
         weight = as_numbers("sample_weight", sample_weight, queries.dtype)
-        check_numbers({}, {}, {"sample_weight": weight})
+        check_weights({"sample_weight": weight})
         check_rows_alone(weight, queries.shape[0])
         weight = ops.reshape(weight, (-1, 1)) * ones
     if reduction in ("mean", "sum_over_batch_size"):

@@ -12,7 +12,8 @@ THRESHOLD = RowInput(
     "threshold",
     is_score=True,
     hint="It is the score at which the query's top K ends: RetrievalModel(thresholds="
-    "Thresholds(...)) keeps one of each user, the loss's own `threshold` is one for all",
+    "Thresholds(...)) keeps one of each user from the first `refresh_thresholds` on, the loss's "
+    "own `threshold` is one for all",
 )
 
 

@@ -26,8 +26,8 @@ class Candidates(NamedTuple):
 
     Attributes:
         embeddings: Vectors, which are differentiated.
-        index: Integers, rows of `embeddings`; -1 for none. Compiled code does not see one that is
-            out of range.
+        index: Integers, rows of `embeddings`; -1 for none. In compiled code a row with one that is
+            out of range has a loss of NaN, or TensorFlow stops the step.
         ids: Integers. Candidates with the id of a positive of the row are not negatives of it. -1
             for a vector that is no item.
         weight: v_j ≥ 0, how many items each candidate stands for; 0 makes it absent. Or a function

@@ -39,11 +39,34 @@ def rows_of_unknown_rank(name, x, num_rows):
 
     x = tf.reshape(x, [-1])
     size = tf.size(x)
-    fits = tf.debugging.Assert(
+    return _asserted(
+        x,
         tf.logical_or(tf.equal(size, 1), tf.equal(size, num_rows)),
-        [f"`{name}` of unknown rank must hold a number per row; tf.ensure_shape gives it a rank"],
+        f"`{name}` of unknown rank must hold a number per row; tf.ensure_shape gives it a rank",
     )
-    with tf.control_dependencies([fits]):
+
+
+def like_scores(name, x, scores):
+    """A matrix of the shape of the scores, where a graph of TensorFlow may not know it yet."""
+    if is_ranked(x) and (len(x.shape) != 2 or None not in (*x.shape, *scores.shape)):
+        return x
+    import tensorflow as tf
+
+    # Which says no where the ranks differ.
+    is_like = tf.raw_ops.Equal(x=tf.shape(x), y=tf.shape(scores), incompatible_shape_error=False)
+    x = _asserted(
+        x,
+        tf.logical_and(tf.equal(tf.rank(x), 2), tf.reduce_all(is_like)),
+        f"`{name}` must have shape [num_queries, num_candidates]",
+    )
+    return tf.ensure_shape(x, [None, None])
+
+
+def _asserted(x, condition, message):
+    """`x`, and the message as the error of the step unless the condition holds."""
+    import tensorflow as tf
+
+    with tf.control_dependencies([tf.debugging.Assert(condition, [message])]):
         return tf.identity(x)
 
 

@@ -1,7 +1,6 @@
 """What a call of the task takes, as tensors of one shape and dtype each."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 from tfrs_croloss.losses.checks import by_name, check_shape, name_of_weight
 from tfrs_croloss.losses.tensors import is_ranked, with_slots
@@ -29,6 +28,25 @@ def as_metrics(name, metrics):
                 f"Received: {metric!r}"
             )
     return metrics
+
+
+def as_specs(name, specs, memory_size):
+    """The features that a memory is to hold, a `tf.TensorSpec` each by name."""
+    if not specs:
+        return {}
+    if not memory_size:
+        raise ValueError(f"`{name}` must be None without a memory. Received: memory_size=0")
+    is_dict = isinstance(specs, dict) and all(isinstance(name, str) for name in specs)
+    for spec in specs.values() if is_dict else (None,):
+        is_held = isinstance(spec, tf.TensorSpec) and spec.shape.is_fully_defined()
+        if not is_held or not (
+            spec.dtype.is_floating or spec.dtype.is_integer or spec.dtype.is_bool
+        ):
+            raise ValueError(
+                f"`{name}` must be a dict from names to a tf.TensorSpec of numbers of a known "
+                f'shape, e.g. {{"price": tf.TensorSpec([], tf.float32)}}. Received: {specs!r}'
+            )
+    return dict(specs)
 
 
 def as_queries(x, dtype):
@@ -120,25 +138,19 @@ def as_probabilities(probabilities, candidates):
     return tf.broadcast_to(tf.reshape(x, [-1]), tf.shape(candidates)[:1])
 
 
-class Weights(NamedTuple):
-    """Weights of candidates by name: `[c]`, `[q, c]`, and functions of features."""
-
-    of_candidates: dict[str, Any]
-    of_scores: dict[str, Any]
-    functions: dict[str, Any]
-
-
 def as_weights(candidate_weight, dtype):
-    """The `Weights` of a call."""
-    weights = Weights({}, {}, {})
+    """Weights by name: those `[c]`, and those that differ from row to row.
+
+    The latter are `[q, c]`, or functions.
+    """
+    of_candidates, of_scores = {}, {}
     for name, weight in by_name(candidate_weight).items():
         if callable(weight):
-            weights.functions[name] = weight
+            of_scores[name] = weight
             continue
         weight = _as_tensor(name_of_weight(name), weight, dtype, ((None,), (None, None)))
-        kind = weights.of_scores if weight.shape.rank == 2 else weights.of_candidates
-        kind[name] = weight
-    return weights
+        (of_scores if weight.shape.rank == 2 else of_candidates)[name] = weight
+    return of_candidates, of_scores
 
 
 def as_features(name, features, rows):

@@ -1,6 +1,8 @@
 """A memory of past candidates: negatives beyond the batch, at no cost of embedding them."""
 
+from tfrs_croloss.losses.channels import CANDIDATE_WEIGHT
 from tfrs_croloss.retrieval.requirements import tf
+from tfrs_croloss.retrieval.structures import StepCandidates
 
 
 class Memory(tf.Module):
@@ -12,11 +14,13 @@ class Memory(tf.Module):
 
     Args:
         size: Candidates it holds.
+        features: Which features of them it holds: a `tf.TensorSpec` of one candidate's by name.
     """
 
-    def __init__(self, size):
+    def __init__(self, size, features):
         super().__init__(name="memory")
         self.size = size
+        self.feature_specs = features
         # Not an empty dict, for a checkpoint that is restored before they are made would take it.
         self.columns = None
 
@@ -38,6 +42,9 @@ class Memory(tf.Module):
             "weight": variable(tf.ones([self.size]), "weight"),
             "probability": variable(tf.ones([self.size]), "probability"),
         }
+        for name, spec in self.feature_specs.items():
+            name = _of_feature(name)
+            self.columns[name] = variable(tf.zeros([self.size, *spec.shape], spec.dtype), name)
 
     def state(self):
         """Its variables by name."""
@@ -47,32 +54,75 @@ class Memory(tf.Module):
         """Which of its places hold a candidate yet, bool `[size]`."""
         return tf.range(self.size, dtype=tf.int64) < self.filled
 
-    def read(self, columns):
-        """The columns named, of the dtypes given; constants to the gradient.
+    def check_features(self, features):
+        """Raises a `ValueError` unless it holds such features, by name, and no others."""
+        for name, spec in self.feature_specs.items():
+            if name not in features:
+                raise ValueError(
+                    f"`candidate_features[{name!r}]` must be given to a task whose memory holds "
+                    f"it. Received: {', '.join(sorted(features)) or 'none'}"
+                )
+            if not features[name].shape[1:].is_compatible_with(spec.shape):
+                raise ValueError(
+                    f"`candidate_features[{name!r}]` must have shape [num_candidates, *"
+                    f"{spec.shape.as_list()}], as in `memory_features`. Received: shape "
+                    f"{tuple(features[name].shape)}"
+                )
+        for name in sorted(set(features) - set(self.feature_specs)):
+            dtype, shape = features[name].dtype, features[name].shape[1:]
+            raise ValueError(
+                f"`candidate_features[{name!r}]` must be held by the memory: Retrieval("
+                f"memory_features={{{name!r}: tf.TensorSpec({shape.as_list()}, {dtype!r})}}). "
+                "Received: no such name in `memory_features`"
+            )
+
+    def read(self, candidates):
+        """What it holds, as `StepCandidates` like those given; constants to the gradient."""
+
+        def held(name, like):
+            if like is None:
+                return None
+            return tf.stop_gradient(tf.cast(self.columns[name].value(), like.dtype))
+
+        return StepCandidates(
+            embeddings=held("embedding", candidates.embeddings),
+            ids=held("id", candidates.ids),
+            weights={name: held("weight", x) for name, x in candidates.weights.items()},
+            probability=held("probability", candidates.probability),
+            features={name: held(_of_feature(name), x) for name, x in candidates.features.items()},
+        )
+
+    def push(self, candidates):
+        """Puts candidates before those it holds, and forgets the oldest.
+
+        What is not known of the new ones keeps its default: an id of 0, a weight and a probability
+        of 1.
 
         Args:
-            columns: A dict of tensors, as the task's candidates.
+            candidates: `StepCandidates`.
+
+        Returns:
+            The operation.
         """
-        return {
-            name: tf.stop_gradient(tf.cast(self.columns[name].value(), x.dtype))
-            for name, x in columns.items()
+        num_rows = tf.shape(candidates.embeddings)[0]
+        new = {
+            "embedding": candidates.embeddings,
+            "id": candidates.ids,
+            "weight": candidates.weights.get(CANDIDATE_WEIGHT),
+            "probability": candidates.probability,
+            **{_of_feature(name): x for name, x in candidates.features.items()},
         }
-
-    def push(self, columns):
-        """Puts rows before those it holds, forgets the oldest, and gives the operation of that.
-
-        Args:
-            columns: A dict of tensors, as the task's candidates. A column that it lacks keeps its
-                default: an id of 0, a weight and a probability of 1.
-        """
-        num_rows = tf.shape(columns["embedding"])[0]
         assigned = []
         for name, variable in self.columns.items():
-            default = tf.zeros if name == "id" else tf.ones
-            rows = columns.get(name)
+            rows = new[name]
             if rows is None:
-                rows = default(tf.concat([[num_rows], variable.shape[1:]], 0), variable.dtype)
+                default = tf.zeros if name == "id" else tf.ones
+                rows = default([num_rows], variable.dtype)
             rows = tf.cast(tf.stop_gradient(rows), variable.dtype)
             assigned.append(variable.assign(tf.concat([rows, variable], axis=0)[: self.size]))
         filled = tf.minimum(self.filled + tf.cast(num_rows, tf.int64), self.size)
         return tf.group(*assigned, self.filled.assign(filled))
+
+
+def _of_feature(name):
+    return f"feature_{name}"

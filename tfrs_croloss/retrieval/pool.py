@@ -2,47 +2,58 @@
 
 from tfrs_croloss.retrieval.replicas import gathered
 from tfrs_croloss.retrieval.requirements import tf
+from tfrs_croloss.retrieval.structures import mapped
 
 
 class Pool:
     """What queries are compared with: positives of all rows, extra candidates, the memory.
 
     Args:
-        columns: What is known of this replica's candidates: tensors `[num_candidates, ...]` in a
-            dict, the positives of its queries first.
+        candidates: The `StepCandidates` of this replica, the positives of its queries first.
         num_queries: Queries of this replica.
         in_batch: Whether positives are candidates of other rows.
         cross_replica: Whether those of other replicas are, too.
         memory: A `Memory`, or None.
 
     Attributes:
-        columns: Likewise, of all candidates.
-        own: Of the positives of this replica's queries.
-        everyone: Of the positives of all replicas.
+        candidates: `StepCandidates` of all sources.
+        positives: Those of this replica's queries.
+        everyone: The positives of all replicas.
         positive_index: The candidate that is the positive of each query; None unless `in_batch`.
         present: Which candidates there are, bool `[num_candidates]`; None if all.
     """
 
-    def __init__(self, columns, num_queries, in_batch, cross_replica, memory):
+    def __init__(self, candidates, num_queries, in_batch, cross_replica, memory):
         self.num_queries = num_queries
-        self.own = tf.nest.map_structure(lambda x: x[:num_queries], columns)
-        extras = tf.nest.map_structure(lambda x: x[num_queries:], columns)
+        self.positives = mapped(lambda x: x[:num_queries], candidates)
+        extras = mapped(lambda x: x[num_queries:], candidates)
         # What no one looks at is not sent.
         is_gathered = cross_replica and (in_batch or memory is not None)
-        self.everyone, self.offset = gathered(self.own) if is_gathered else (self.own, 0)
+        self.everyone, self.offset = (
+            gathered(self.positives) if is_gathered else (self.positives, 0)
+        )
         self.in_batch = in_batch
         self.memory_size = 0 if memory is None else memory.size
 
         sources = [self.everyone] if in_batch else []
         sources.append(extras)
         if memory is not None:
-            sources.append(memory.read(columns))
-        self.columns = tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *sources)
+            sources.append(memory.read(candidates))
+        self.candidates = mapped(lambda *parts: tf.concat(parts, axis=0), *sources)
         self.positive_index = self.offset + tf.range(num_queries) if in_batch else None
         self.present = None
         if memory is not None:
-            before = tf.shape(self.columns["embedding"])[0] - memory.size
+            before = tf.shape(self.candidates.embeddings)[0] - memory.size
             self.present = tf.concat([tf.ones([before], tf.bool), memory.is_filled()], axis=0)
+
+    def weights(self, weights):
+        """Weights of row x candidate by name, those of positives that are no candidates cut off."""
+        if self.in_batch:
+            return weights
+        return {
+            name: weight if callable(weight) else weight[:, self.num_queries :]
+            for name, weight in weights.items()
+        }
 
     def mask(self, mask):
         """A mask `[..., num_candidates]` of this replica's candidates, widened to all."""
@@ -51,7 +62,7 @@ class Pool:
         own, extras = mask[..., : self.num_queries], mask[..., self.num_queries :]
         parts = []
         if self.in_batch:
-            after = tf.shape(self.everyone["embedding"])[0] - self.offset - self.num_queries
+            after = tf.shape(self.everyone.embeddings)[0] - self.offset - self.num_queries
             parts += [_all(mask, self.offset), own, _all(mask, after)]
         mask = tf.concat([*parts, extras, _all(mask, self.memory_size)], axis=-1)
         return mask if self.present is None else mask & self.present

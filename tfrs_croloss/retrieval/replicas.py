@@ -1,6 +1,7 @@
 """What replicas of a step tell each other."""
 
 from tfrs_croloss.retrieval.requirements import tf
+from tfrs_croloss.retrieval.structures import mapped
 
 
 def num_replicas():
@@ -27,18 +28,17 @@ def rows_before(num_rows):
     return tf.reduce_sum(counts[: context.replica_id_in_sync_group]), tf.reduce_sum(counts)
 
 
-def gathered(columns):
-    """The rows of all replicas, in the replicas' order; any number of rows on each.
+def gathered(candidates):
+    """The candidates of all replicas, in the replicas' order; any number of them on each.
 
     Args:
-        columns: Tensors `[num_rows, ...]` in a dict. The gradient of a floating-point one comes
-            back from all replicas.
+        candidates: `StepCandidates`. The gradient of the embeddings comes back from all replicas.
 
     Returns:
-        Such a dict of all rows, and the number of rows before those of this replica.
+        Those of all, and the number of candidates before those of this replica.
     """
     if num_replicas() == 1:
-        return columns, 0
-    offset, _ = rows_before(tf.shape(tf.nest.flatten(columns)[0])[0])
+        return candidates, 0
+    offset, _ = rows_before(tf.shape(candidates.embeddings)[0])
     context = tf.distribute.get_replica_context()
-    return tf.nest.map_structure(lambda x: context.all_gather(x, axis=0), columns), offset
+    return mapped(lambda x: context.all_gather(x, axis=0), candidates), offset

@@ -8,34 +8,20 @@ from tfrs_croloss._arguments import check_count, check_positive
 from tfrs_croloss._registration import register, serialize
 from tfrs_croloss._typing import Loss
 from tfrs_croloss.losses import CROLoss, RetrievalLoss, embedding_loss
-from tfrs_croloss.losses.channels import CANDIDATE_WEIGHT
 from tfrs_croloss.losses.checks import by_name
 from tfrs_croloss.losses.differentiation import traced_as_written
-from tfrs_croloss.losses.inputs import check_own
-from tfrs_croloss.retrieval.arguments import (
-    as_candidates,
-    as_features,
-    as_integers,
-    as_mask,
-    as_metrics,
-    as_probabilities,
-    as_queries,
-    as_row_weights,
-    as_weights,
-    check_one_kind,
-)
+from tfrs_croloss.retrieval.arguments import as_metrics, as_specs
 from tfrs_croloss.retrieval.batch_metrics import BatchMetrics
 from tfrs_croloss.retrieval.foreign import check_not_foreign, without_positives_of_others
+from tfrs_croloss.retrieval.inputs import as_structures, check_sizes
 from tfrs_croloss.retrieval.known_positives import into_mask
 from tfrs_croloss.retrieval.memory import Memory
 from tfrs_croloss.retrieval.pool import Pool
 from tfrs_croloss.retrieval.precision import at_least_float32
 from tfrs_croloss.retrieval.replicas import num_replicas, summed
 from tfrs_croloss.retrieval.requirements import tf, tf_keras, tfrs
+from tfrs_croloss.retrieval.structures import mapped
 from tfrs_croloss.retrieval.updates import after, updated
-
-# As in TFRS's log-Q correction.
-LEAST_PROBABILITY = 1e-6
 
 
 @register
@@ -86,6 +72,9 @@ class Retrieval(tfrs.tasks.Retrieval):
             on their replica: have the same on each, as `RetrievalModel` does.
         memory_size: How many embeddings of past positives are kept as negatives, the newest first
             and within a batch replica by replica. They are saved in checkpoints.
+        memory_features: Which `candidate_features` are kept with them, for weights that are
+            functions: a dict from their names to a `tf.TensorSpec` of one candidate's, e.g.
+            `{"price": tf.TensorSpec([], tf.float32)}`.
 
     Raises:
         ValueError: If an argument is out of range, or needs a `RetrievalLoss`.
@@ -115,6 +104,7 @@ class Retrieval(tfrs.tasks.Retrieval):
         block_size: int | Literal["auto"] | None = "auto",
         cross_replica: bool = True,
         memory_size: int = 0,
+        memory_features: dict[str, Any] | None = None,
     ) -> None:
         if loss is not None and (not callable(loss) or isinstance(loss, type)):
             hint = f". Make one: {loss.__name__}()" if isinstance(loss, type) else ""
@@ -128,6 +118,7 @@ class Retrieval(tfrs.tasks.Retrieval):
             block_size = check_count("block_size", block_size)
         if memory_size:
             memory_size = check_count("memory_size", memory_size)
+        memory_features = as_specs("memory_features", memory_features, memory_size)
         super().__init__(
             loss=CROLoss("exponential", name="softmax") if loss is None else loss,
             metrics=as_metrics("metrics", metrics),
@@ -143,7 +134,7 @@ class Retrieval(tfrs.tasks.Retrieval):
         self.block_size = block_size
         self.cross_replica = cross_replica
         self.memory_size = memory_size
-        self.memory = Memory(memory_size) if memory_size else None
+        self.memory = Memory(memory_size, memory_features) if memory_size else None
         if self.memory is not None:
             check_not_foreign("memory_size", self.loss)
 
@@ -263,8 +254,8 @@ class Retrieval(tfrs.tasks.Retrieval):
                 By index they must have ids with `remove_accidental_hits`. A weight that is a
                 function gets their `embedding` beside their features, which must be a dict.
             query_features: A dict of tensors `[num_queries, ...]`, for weights that are functions.
-            candidate_features: Likewise `[num_candidates, ...]`, sent to all replicas. Not with a
-                memory, which holds embeddings and ids: there a function finds features by the id.
+            candidate_features: Likewise `[num_candidates, ...]`, sent to all replicas. A memory
+                keeps those that are among its `memory_features`.
 
         Returns:
             The loss, under replicas this one's share; `[num_queries]` if the loss has no reduction.
@@ -297,7 +288,8 @@ class Retrieval(tfrs.tasks.Retrieval):
                 score_mask=self._foreign_mask(score_mask, *embeddings, in_batch),
             )
         self._check_training(training)
-        queries, columns, rows = self._inputs(
+        rows, candidates = as_structures(
+            self,
             *embeddings,
             in_batch=in_batch,
             sample_weight=sample_weight,
@@ -306,13 +298,13 @@ class Retrieval(tfrs.tasks.Retrieval):
             mask=score_mask,
             **ours,
         )
-        updates = self._update_factorized(
-            compute_metrics, *embeddings, candidate_ids, rows["sample_weight"]
-        )
+        updates = self._update_factorized(compute_metrics, *embeddings, candidate_ids, rows.weight)
         if compute_batch_metrics and self.batch_metrics:
-            updates.append(self._update_batch(queries, columns, in_batch, rows))
-        queries, columns["embedding"] = after(updates, queries, columns["embedding"])
-        loss = self._loss_of(queries, columns, rows, in_batch, training)
+            updates.append(self._update_batch(rows, candidates, in_batch))
+        queries, embedded = after(updates, rows.queries, candidates.embeddings)
+        rows = rows._replace(queries=queries)
+        candidates = candidates._replace(embeddings=embedded)
+        loss = self._loss_of(rows, candidates, in_batch, training)
         return after(self._update_of_loss(loss), loss)[0]
 
     def _check_training(self, training):
@@ -341,159 +333,14 @@ class Retrieval(tfrs.tasks.Retrieval):
     def _foreign_mask(self, mask, queries, candidates, in_batch):
         """The mask for TFRS's task, in which the positives of other rows are always candidates."""
         sizes = (tf.convert_to_tensor(x).shape[0] for x in (queries, candidates))
-        self._check_sizes(*sizes, in_batch)
+        check_sizes(self, *sizes, in_batch)
         if in_batch:
             return mask
         return without_positives_of_others(mask, tf.shape(queries)[0], tf.shape(candidates)[0])
 
-    # Without a condition on a tensor, the code below needs no conversion by AutoGraph, which would
-    # take longer than all else of a first step. What is of the user's own, metrics, is converted.
-
-    @traced_as_written
-    def _inputs(
-        self,
-        queries,
-        candidates,
-        in_batch,
-        sample_weight,
-        probability,
-        candidate_ids,
-        mask,
-        candidate_weight,
-        known_positive_ids,
-        row_inputs,
-        own,
-        query_features,
-        candidate_features,
-    ):
-        """The queries, and what is known of each candidate and of each row: dicts of tensors."""
-        queries = as_queries(queries, self.loss.dtype)
-        candidates = as_candidates(candidates, self.loss.dtype)
-        self._check_sizes(queries.shape[0], candidates.shape[0], in_batch or own is not None)
-        weights = as_weights(candidate_weight, queries.dtype)
-        ids, known_ids = self._ids(candidate_ids, known_positive_ids, queries, candidates)
-        self._check_memory(weights.of_candidates, candidate_features)
-        columns = {
-            "embedding": candidates,
-            "id": ids,
-            "weight": weights.of_candidates.pop(CANDIDATE_WEIGHT, None),
-            "weights": weights.of_candidates or None,
-            "probability": as_probabilities(probability, candidates),
-            "feature": as_features("candidate_features", candidate_features, candidates),
-        }
-        rows = {
-            "sample_weight": as_row_weights(sample_weight, queries),
-            "known_ids": known_ids,
-            "mask": as_mask(mask, queries, candidates),
-            "inputs": self._row_inputs(row_inputs, probability),
-            "weights": weights,
-            "features": as_features("query_features", query_features, queries),
-            "own": self._own(own, probability, candidate_ids),
-        }
-        own_ids = None if own is None else own.ids
-        if own_ids is not None and ids is None:
-            raise ValueError(
-                "`candidate_ids` must be given with the ids of `own`, which are compared with "
-                "those of the positives. Received: None"
-            )
-        if own_ids is not None and isinstance(known_ids, tf.RaggedTensor):
-            # Part of a mask they would be of the shared candidates alone.
-            rows["known_ids"] = known_ids.to_tensor(-1)
-        if not (weights.functions or own_ids is not None or self._removes_hits(rows)):
-            # What no one looks at is not sent.
-            del columns["id"]
-        return queries, {name: x for name, x in columns.items() if x is not None}, rows
-
-    def _row_inputs(self, row_inputs, probability):
-        """The inputs of the rows, those that are scores over the temperature."""
-        if row_inputs is None:
-            return {}
-        if not isinstance(row_inputs, dict):
-            raise ValueError(
-                '`row_inputs` must be a dict, e.g. {"threshold": thresholds}. '
-                f"Received: {row_inputs!r:.100}"
-            )
-        scores = {wanted.name for wanted in self.loss.row_inputs if wanted.is_score}
-        for name in sorted(scores & set(row_inputs)):
-            if probability is not None:
-                raise ValueError(
-                    f"`{name}` and `candidate_sampling_probability` exclude each other: the log-Q "
-                    f"correction shifts the scores away from the {name}. Received: both. Weigh the "
-                    "candidates with `candidate_weight` instead"
-                )
-        return {
-            name: self._over_temperature(tf.cast(x, self.loss.dtype)) if name in scores else x
-            for name, x in row_inputs.items()
-            if x is not None
-        }
-
-    def _own(self, own, probability, candidate_ids):
-        """The rows' own candidates, with ids like those of the others."""
-        if own is None:
-            return None
-        if probability is not None:
-            raise ValueError(
-                "`own` and `candidate_sampling_probability` exclude each other: the log-Q "
-                "correction would be of some candidates alone. Received: both. Weigh the "
-                "candidates with `candidate_weight` instead"
-            )
-        check_own(own)
-        embeddings = tf.cast(own.embeddings, self.loss.dtype)
-        ids = None
-        if own.ids is not None:
-            ids = as_integers("own.ids", own.ids, None, None)
-            check_one_kind("own.ids", own.ids, candidate_ids)
-        features = as_features("own.features", own.features, embeddings)
-        if any(callable(weight) for weight in by_name(own.weight).values()):
-            features = {"embedding": tf.stop_gradient(embeddings), **(features or {})}
-        return own._replace(embeddings=embeddings, ids=ids, features=features)
-
-    def _check_memory(self, weights, candidate_features):
-        """Raises on what a memory does not hold."""
-        if self.memory is None:
-            return
-        if candidate_features is not None:
-            raise ValueError(
-                "`candidate_features` must be None with a memory, which holds embeddings and ids: "
-                "a function of weights finds features by `id`. Received: features"
-            )
-        others = sorted(set(weights) - {CANDIDATE_WEIGHT})
-        if others:
-            raise ValueError(
-                f"`candidate_weight[{others[0]!r}]` must be a function with a memory, which holds "
-                "no such weights. Received: an array"
-            )
-
-    def _check_sizes(self, num_queries, num_candidates, has_others):
-        if None in (num_queries, num_candidates):
-            return
-        has_others = has_others or self.memory is not None
-        if num_candidates < num_queries + (0 if has_others else 1):
-            raise ValueError(
-                "`candidate_embeddings` must hold the positive of each query, and more with "
-                "`in_batch=False`, no memory and no own candidates. Received: "
-                f"{num_candidates} candidates for {num_queries} queries"
-            )
-
     def _removes_hits(self, rows):
         """Whether shared candidates with the id of a positive of the row are not its negatives."""
-        return self.remove_accidental_hits or rows["known_ids"] is not None
-
-    def _ids(self, candidate_ids, known_ids, queries, candidates):
-        """Both as integers."""
-        if candidate_ids is None:
-            if self.remove_accidental_hits or known_ids is not None:
-                raise ValueError(
-                    "`candidate_ids` must be given with `remove_accidental_hits` and with "
-                    "`known_positive_ids`. Received: None"
-                )
-            return None, None
-        ids = as_integers("candidate_ids", candidate_ids, candidates.shape[0])
-        if known_ids is None:
-            return ids, None
-        known = as_integers("known_positive_ids", known_ids, queries.shape[0], None)
-        check_one_kind("known_positive_ids", known_ids, candidate_ids)
-        return ids, known
+        return self.remove_accidental_hits or rows.known_ids is not None
 
     def _update_factorized(self, is_wanted, queries, candidates, ids, sample_weight):
         """Updates the metrics of the whole catalogue, of queries without heads."""
@@ -525,57 +372,60 @@ class Retrieval(tfrs.tasks.Retrieval):
             *tf.cond(tf.rank(queries) < 3, lambda: after(update(), nothing), lambda: (nothing,))
         ]
 
-    def _update_batch(self, queries, columns, in_batch, rows):
+    def _update_batch(self, rows, candidates, in_batch):
         """Updates the metrics of the batch."""
         metrics = BatchMetrics(self.batch_metrics, self.block_size, self.num_hard_negatives)
-        ids = columns.get("id") if self._removes_hits(rows) else None
-        own = tf.range(tf.shape(queries)[0])
+        ids = candidates.ids if self._removes_hits(rows) else None
+        own = tf.range(tf.shape(rows.queries)[0])
         return metrics.update(
-            self._scaled(queries, columns),
-            _shifted(columns),
+            self._scaled(rows.queries, candidates),
+            candidates.shifted(),
             ids,
             in_batch,
-            rows["sample_weight"],
-            *into_mask(rows["known_ids"], rows["mask"], ids, own),
+            rows.weight,
+            *into_mask(rows.known_ids, rows.mask, ids, own),
         )
 
+    # Without a condition on a tensor, this and `as_structures` need no conversion by AutoGraph,
+    # which would take longer than all else of a first step. What is of the user's own, metrics, is
+    # converted.
+
     @traced_as_written
-    def _loss_of(self, queries, columns, rows, in_batch, training):
+    def _loss_of(self, rows, candidates, in_batch, training):
         """The loss of the rows against the candidates of all sources."""
-        num_queries, mask = tf.shape(queries)[0], rows["mask"]
-        pool = self._pool(columns, rows["weights"], num_queries, in_batch)
-        known_ids, all_of_mask = into_mask(
-            rows["known_ids"], pool.mask(mask), pool.columns.get("id"), pool.positive_index
+        pool = self._pool(rows, candidates, in_batch)
+        known_ids, mask = into_mask(
+            rows.known_ids, pool.mask(rows.mask), pool.candidates.ids, pool.positive_index
         )
-        row_weight = rows["sample_weight"]
-        if not in_batch and mask is not None:
-            # The positive is no candidate then: without it the row has no loss.
-            of_own = mask[:num_queries] if mask.shape.rank == 1 else tf.linalg.diag_part(mask)
-            row_weight = tf.cast(of_own, queries.dtype) * (1 if row_weight is None else row_weight)
-        ids = pool.columns.get("id") if self._removes_hits(rows) else None
-        own, positive_ids = rows["own"], None
-        if (ids is not None and not in_batch) or (own is not None and own.ids is not None):
-            positive_ids = pool.own["id"]
+        row_weight = rows.weight
+        if not in_batch and rows.mask is not None:
+            row_weight = self._weight_of_present(rows)
+        ids = pool.candidates.ids if self._removes_hits(rows) else None
+        positive_ids = None
+        if (ids is not None and not in_batch) or (
+            rows.own is not None and rows.own.ids is not None
+        ):
+            positive_ids = pool.positives.ids
         loss = embedding_loss(
             self.loss,
-            self._scaled(queries, columns),
-            _shifted(pool.columns),
+            self._scaled(rows.queries, candidates),
+            pool.candidates.shifted(),
             positive_index=pool.positive_index,
-            positives=None if in_batch else _shifted(pool.own),
+            positives=None if in_batch else pool.positives.shifted(),
             positive_ids=positive_ids,
             candidate_ids=ids,
             known_positive_ids=known_ids,
-            candidate_weight=self._weights(pool, rows["weights"]),
+            candidate_weight={**pool.candidates.weights, **pool.weights(rows.weights)},
             sample_weight=row_weight,
-            score_mask=all_of_mask,
+            score_mask=mask,
             num_hard_negatives=self.num_hard_negatives,
             block_size=self.block_size,
-            own=own,
+            own=rows.own,
             reduction=None if self.loss.reduction in ("none", None) else "sum",
-            **self._features(queries, pool, rows),
-            **rows["inputs"],
+            **self._features(rows, pool.candidates),
+            **rows.inputs,
         )
-        loss = self._reduced(loss, num_queries, rows["sample_weight"])
+        loss = self._reduced(loss, rows)
         if self.memory is not None and training:
             # In a graph of TensorFlow 1 nothing else has the loss read it before.
             with tf.control_dependencies([loss]):
@@ -583,7 +433,16 @@ class Retrieval(tfrs.tasks.Retrieval):
             (loss,) = after([pushed], loss)
         return loss
 
-    def _pool(self, columns, weights, num_queries, in_batch):
+    def _weight_of_present(self, rows):
+        """Weights of rows whose positives are no candidates: without its positive a row has 0."""
+        is_present = rows.mask
+        if is_present.shape.rank == 1:
+            is_present = is_present[: tf.shape(rows.queries)[0]]
+        else:
+            is_present = tf.linalg.diag_part(is_present)
+        return tf.cast(is_present, self.loss.dtype) * (1 if rows.weight is None else rows.weight)
+
+    def _pool(self, rows, candidates, in_batch):
         """The candidates of all sources, or a ValueError where they don't fit together."""
         replicas = num_replicas()
         if self.memory is not None and replicas > 1 and not self.cross_replica:
@@ -592,56 +451,51 @@ class Retrieval(tfrs.tasks.Retrieval):
                 f"would not agree on the memory. Received: {self.memory_size}"
             )
         has_others = self.memory is not None or (replicas > 1 and self.cross_replica and in_batch)
-        for weight in weights.of_scores.values() if has_others else ():
-            raise ValueError(
-                "`candidate_weight` must have shape [num_candidates], or be a function, where "
-                "there are candidates of other replicas or of the memory. Received: shape "
-                f"{tuple(weight.shape)}"
-            )
-        return Pool(columns, num_queries, in_batch, self.cross_replica, self.memory)
+        for weight in rows.weights.values() if has_others else ():
+            if not callable(weight):
+                raise ValueError(
+                    "`candidate_weight` must have shape [num_candidates], or be a function, where "
+                    "there are candidates of other replicas or of the memory. Received: shape "
+                    f"{tuple(weight.shape)}"
+                )
+        num_queries = tf.shape(rows.queries)[0]
+        return Pool(candidates, num_queries, in_batch, self.cross_replica, self.memory)
 
-    def _weights(self, pool, weights):
-        """The weights of all candidates by name."""
-        all_weights = {**weights.functions, **pool.columns.get("weights", {})}
-        for name, weight in weights.of_scores.items():
-            all_weights[name] = weight if pool.in_batch else weight[:, pool.num_queries :]
-        if "weight" in pool.columns:
-            all_weights[CANDIDATE_WEIGHT] = pool.columns["weight"]
-        return all_weights
-
-    def _features(self, queries, pool, rows):
+    def _features(self, rows, candidates):
         """What functions of weights are called with; nothing if there are none."""
-        own = rows["own"]
-        of_own = {} if own is None else by_name(own.weight)
-        if not any(map(callable, [*rows["weights"].functions.values(), *of_own.values()])):
+        of_own = {} if rows.own is None else by_name(rows.own.weight)
+        if not any(map(callable, [*rows.weights.values(), *of_own.values()])):
             return {}
-        known = {name: pool.columns[name] for name in ("embedding", "id") if name in pool.columns}
-        columns = {**known, **pool.columns.get("feature", {})}
-        rows = {"embedding": queries, **(rows["features"] or {})}
+        of_candidates = {"embedding": candidates.embeddings, **candidates.features}
+        if candidates.ids is not None:
+            of_candidates = {"id": candidates.ids, **of_candidates}
+        of_rows = {"embedding": rows.queries, **(rows.features or {})}
         return {
-            "row_features": tf.nest.map_structure(tf.stop_gradient, rows),
-            "candidate_features": tf.nest.map_structure(tf.stop_gradient, columns),
+            "row_features": mapped(tf.stop_gradient, of_rows),
+            "candidate_features": mapped(tf.stop_gradient, of_candidates),
         }
 
-    def _reduced(self, loss, num_queries, sample_weight):
+    def _reduced(self, loss, rows):
         """The loss under a mean, which is over the rows of all replicas."""
+        num_queries = tf.shape(rows.queries)[0]
         if self.loss.reduction in ("mean", "sum_over_batch_size"):
             total = num_queries
         elif self.loss.reduction == "mean_with_sample_weight":
-            total = num_queries if sample_weight is None else tf.reduce_sum(sample_weight)
+            total = num_queries if rows.weight is None else tf.reduce_sum(rows.weight)
         else:
             return loss
         return tf.math.divide_no_nan(loss, tf.cast(summed(total), loss.dtype))
 
-    def _scaled(self, queries, columns):
-        """The queries whose products with `_shifted` candidates are the scores."""
-        queries = self._over_temperature(queries)
-        if "probability" in columns:
+    def _scaled(self, queries, candidates):
+        """The queries whose products with the `shifted` candidates are the scores."""
+        queries = self.over_temperature(queries)
+        if candidates.probability is not None:
             # The log-Q correction, as one more dimension.
             queries = tf.concat([queries, tf.ones_like(queries[..., :1])], axis=-1)
         return queries
 
-    def _over_temperature(self, x):
+    def over_temperature(self, x):
+        """Scores, or what makes them, over the temperature."""
         return x if self.temperature is None else x / self.temperature
 
     def build(self, input_shape):
@@ -693,6 +547,10 @@ class Retrieval(tfrs.tasks.Retrieval):
             "block_size": self.block_size,
             "cross_replica": self.cross_replica,
             "memory_size": self.memory_size,
+            "memory_features": {
+                name: {"shape": spec.shape.as_list(), "dtype": spec.dtype.name}
+                for name, spec in (self.memory.feature_specs if self.memory else {}).items()
+            },
         }
 
     @classmethod
@@ -704,14 +562,9 @@ class Retrieval(tfrs.tasks.Retrieval):
             loss = keras.saving.deserialize_keras_object(loss)
         else:
             loss = tf_keras.losses.deserialize(loss)
+        config["memory_features"] = {
+            name: tf.TensorSpec(**spec) for name, spec in config["memory_features"].items()
+        }
         for name in ("batch_metrics", "loss_metrics"):
             config[name] = [tf_keras.metrics.deserialize(metric) for metric in config[name]]
         return cls(loss=loss, **config)
-
-
-def _shifted(columns):
-    """The embeddings `[c, dim]`, one dimension more where there are sampling probabilities."""
-    if "probability" not in columns:
-        return columns["embedding"]
-    shift = -tf.math.log(tf.clip_by_value(columns["probability"], LEAST_PROBABILITY, 1.0))
-    return tf.concat([columns["embedding"], shift[:, tf.newaxis]], axis=1)
