@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from pipelines.losses import ITEMS, build_loss
-from pipelines.options import MOVIELENS, WITH_THRESHOLDS
+from pipelines.classes import built
+from pipelines.options import MOVIELENS
 from tfrs_croloss.data import (
     DataError,
     Split,
@@ -15,19 +15,7 @@ from tfrs_croloss.data import (
     split_interactions,
     split_users,
 )
-from tfrs_croloss.retrieval import (
-    AllItems,
-    FusedAdam,
-    HistoryTower,
-    InBatchNegatives,
-    ItemTower,
-    PopularityNegatives,
-    Retrieval,
-    RetrievalModel,
-    Thresholds,
-    UniformNegatives,
-    UserTower,
-)
+from tfrs_croloss.retrieval import Retrieval, RetrievalModel, Thresholds
 from tfrs_croloss.retrieval.requirements import tf_keras
 
 
@@ -107,83 +95,90 @@ def _read(config, path):
     )
 
 
-def build_task(config, num_candidates, loss=None, listed=ITEMS, **options):
-    """The TFRS task with the loss that `config` names, or another; `listed` as in `build_loss`."""
+def facts_of(config, data):
+    """What the parameters of classes are filled in with, by name; see `built`."""
+    return {
+        "num_items": len(data.items),
+        "num_users": len(data.users),
+        "item_counts": lambda: _trained_counts(config, data),
+        "seed": config.seed,
+        "dim": config.dim,
+        "normalize": config.score == "cosine",
+    }
+
+
+def _trained_counts(config, data):
+    """How often each item is a positive that is trained on."""
+    positives = data.train_items
+    if config.takes_history:
+        # A user's first interaction has no history and is not trained on.
+        rows = np.arange(len(positives))
+        positives = positives[rows > data.row_starts[data.train_users]]
+    return np.bincount(positives, minlength=len(data.items))
+
+
+def build_task(config, facts, loss=None, **options):
+    """The task with the loss that `config` names, or another; `facts` as `facts_of` gives them."""
     return Retrieval(
-        loss=build_loss(config, num_candidates, listed) if loss is None else loss,
-        # The other losses have temperatures of their own; margins are cosines and want none.
-        temperature=config.temperature if config.loss == "softmax" else None,
+        loss=built(config.loss, facts) if loss is None else loss,
+        temperature=config.temperature,
         remove_accidental_hits=True,
         **options,
     )
 
 
-def build_negatives(config, data):
-    """The parts that a row's negatives come from, as `config` names them."""
-    num_items = len(data.items)
-    parts = []
-    if config.in_batch:
-        positives = data.train_items
-        if config.history_length_of_tower:
-            # A user's first interaction has no history and is not trained on.
-            rows = np.arange(len(positives))
-            positives = positives[rows > data.row_starts[data.train_users]]
-        parts.append(InBatchNegatives(np.bincount(positives, minlength=num_items)))
-    if config.sampling == "all":
-        parts.append(AllItems(num_items))
-    elif config.negatives and config.sampling == "uniform":
-        parts.append(UniformNegatives(num_items, config.negatives, config.seed))
-    elif config.negatives:
-        counts = np.bincount(data.train_items, minlength=num_items)
-        parts.append(
-            PopularityNegatives(counts, config.negatives, config.sampling_beta, config.seed)
-        )
-    return parts
-
-
 def build_model(config, data, loss=None):
     """The model that `config` names, compiled and built; `loss` instead of the one it names."""
     tf_keras.utils.set_random_seed(config.seed)
-    num_items = len(data.items)
-    normalize = config.score == "cosine"
-    item_tower = ItemTower(num_items, config.dim, normalize=normalize)
-    if config.tower == "id":
-        query_tower = UserTower(len(data.users), config.dim, normalize=normalize)
-    else:
-        query_tower = HistoryTower(item_tower, normalize=normalize)
-    thresholds = None
-    if config.loss in WITH_THRESHOLDS:
-        thresholds = Thresholds(data.num_train_users, config.for_top_n)
-    reverse_task = None
-    if config.reverse_weight:
-        users = "users to train on, of whom --reverse_weight makes lists, too"
-        reverse_task = build_task(config, data.num_train_users, loss, users)
+    facts = facts_of(config, data)
+    item_tower = built(config.candidate_tower, facts)
+    query_tower = built(config.query_tower, {**facts, "item_tower": item_tower})
+    task = build_task(
+        config,
+        facts,
+        loss,
+        memory_size=config.memory_size,
+        # TFRS reports the loss of an epoch's last batch; this is the mean over its batches.
+        loss_metrics=[tf_keras.metrics.Mean(name="mean_loss")],
+    )
     model = RetrievalModel(
         query_tower,
         item_tower,
-        num_items,
-        build_task(
-            config,
-            num_items,
-            loss,
-            memory_size=config.memory,
-            # TFRS reports the loss of an epoch's last batch; this is the mean over its batches.
-            loss_metrics=[tf_keras.metrics.Mean(name="mean_loss")],
-        ),
-        negatives=build_negatives(config, data),
+        len(data.items),
+        task,
+        negatives=built(config.negatives, facts),
         weigh=config.weigh,
         query_dropout=config.dropout,
-        thresholds=thresholds,
-        reverse_task=reverse_task,
+        thresholds=_thresholds(config, data),
+        reverse_task=_reverse_task(config, data, facts, loss),
         reverse_weight=config.reverse_weight,
     )
-    model.compile(FusedAdam(config.learning_rate, weight_decay=config.weight_decay or None))
+    model.compile(built(config.optimizer, {}))
     # These make the variables that a checkpoint needs.
     queries = data.queries(config.history_length_of_tower)
-    model.query_embeddings({name: rows[:1] for name, rows in queries.items()})
+    embedded = model.query_embeddings({name: rows[:1] for name, rows in queries.items()})
     model.candidate_embeddings()
     for task in (model.task, model.reverse_task):
         if task is not None:
-            task.build([None, config.dim])
+            task.build([None, embedded.shape[-1]])
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def _thresholds(config, data):
+    """The ends of the users' top K, for a loss that wants them."""
+    if not config.wants_thresholds:
+        return None
+    if config.threshold_k > len(data.items):
+        raise ValueError(
+            f"--threshold_k must be at most the {len(data.items)} items of the catalogue. "
+            f"Received: {config.threshold_k}"
+        )
+    return Thresholds(data.num_train_users, config.threshold_k)
+
+
+def _reverse_task(config, data, facts, loss):
+    """The task of the items that ask for their users, who are the candidates there."""
+    if not config.reverse_weight:
+        return None
+    return build_task(config, {**facts, "num_items": data.num_train_users}, loss)

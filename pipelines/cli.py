@@ -8,7 +8,7 @@ from typing import Literal
 
 import jsonargparse
 
-from pipelines import options
+from pipelines import classes, options
 
 DESCRIPTION = """From interactions to a served top-N: train a two-tower model with a loss of your
 choice, measure its Recall@N, export it, ask it for items."""
@@ -46,7 +46,7 @@ def tune(**chosen):
     """Searches for the options of a loss that validate best.
 
     What the search space does not vary is as the options of `train` have it. Each trial is
-    validated, by --select, and never tested. Everything goes to the folder <runs>/<name>: the best
+    validated, by --monitor, and never tested. Everything goes to the folder <runs>/<name>: the best
     trial's options as config.yaml, for `train --config`, a table, a plot and the trials. A search
     that was killed resumes with the same command. Several processes run it with keras-tuner's
     chief and workers: see docs/tuning.md.
@@ -207,7 +207,10 @@ def _command(name, chosen):
 
 def main(args=None):
     """Runs a command; exits with 2 and a message where the reader can mend what is wrong."""
-    arguments = _parser().parse_args(_with_ids_marked(sys.argv[1:] if args is None else args))
+    # A module of one's own is found in the current folder.
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    arguments = _parsed(_with_ids_marked(sys.argv[1:] if args is None else args))
     command = {command.__name__: command for command in COMMANDS}[arguments.subcommand]
     chosen = arguments[arguments.subcommand].as_dict()
     if command is not compare:
@@ -241,20 +244,40 @@ def _with_ids_marked(args):
     return marked
 
 
-def _parser():
-    parser = jsonargparse.ArgumentParser(prog="python -m pipelines", description=DESCRIPTION)
+def _parsed(args):
+    """The arguments, or the end of the process with what is wrong with them."""
+    name = next((word for word in args if not word.startswith("-")), None)
+    # Help that shows no class need not import any: that takes seconds.
+    light = name not in ("train", "tune") or "--help" in args or "-h" in args
+    parser = _parser(None if light else name)
+    try:
+        return parser.parse_args(args if light else classes.with_classes(args))
+    except jsonargparse.ArgumentError as error:
+        print(f"error: {classes.explained(str(error))}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parser(of_classes=None):
+    """The parser of all commands, that of one with the classes that it takes."""
+    # What is wrong with a class is said in words of our own.
+    on_error = {"exit_on_error": of_classes is None}
+    parser = jsonargparse.ArgumentParser(
+        prog="python -m pipelines", description=DESCRIPTION, **on_error
+    )
     subcommands = parser.add_subcommands()
     for command in COMMANDS:
         name, doc = command.__name__, command.__doc__
         subparser = jsonargparse.ArgumentParser(
             usage=f"python -m pipelines {name} [options]",
             description=doc.split("Args:")[0],
+            **on_error,
         )
         if command is not compare:
             subparser.add_argument("--config", action="config", help="YAML file of these options.")
         if command in (train, tune):
             for group in options.GROUPS:
                 subparser.add_class_arguments(group)
+            classes.add_roles(subparser, light=name != of_classes)
             if command is tune:
                 subparser.add_class_arguments(options.TuningOptions)
                 subparser.set_defaults(name="tune")

@@ -77,7 +77,7 @@ def write_results(comparison, results, data=None):
     runs = {name: comparison.complete_runs(name) for name in losses}
     if comparison.all_configs[0].validates:
         histories = {name: [run.history() for run in of] for name, of in runs.items()}
-        plot_training(histories, results["select"], folder / "training.png")
+        plot_training(histories, results["monitor"], folder / "training.png")
     groups = comparison.alpha_groups(losses)
     if groups:
         plot_alpha(groups, test, folder / "alpha.png", results["baseline"])
@@ -90,7 +90,7 @@ def write_results(comparison, results, data=None):
 
 
 def show_results(comparison, results):
-    """Prints the table, the verdicts, and last of all how `ours` does at the N of `select`."""
+    """Prints the table, the verdicts, and last of all how `ours` does at the N of `monitor`."""
     if not results["losses"]:
         return
     print_counts(results["data"])

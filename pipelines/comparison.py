@@ -7,7 +7,8 @@ from pathlib import Path
 import jsonargparse
 import yaml
 
-from pipelines.options import GROUPS, MOVIELENS, Config, LossOptions
+from pipelines.classes import ROLES, canonical
+from pipelines.options import GROUPS, MOVIELENS, Config
 from pipelines.runs import Run
 
 SEEDS = 3
@@ -15,9 +16,9 @@ KEYS = ("common", "losses", "seeds", "baseline", "ours")
 # What a loss may have of its own, the score too: BPR is meant for products. All else is the same
 # for all: the data, the towers, the epochs and how one of them is chosen.
 ITS_OWN = (
-    *(field.name for field in dataclasses.fields(LossOptions)),
-    *("negatives", "sampling", "sampling_beta", "in_batch", "weigh", "mask_known", "memory"),
-    *("reverse_weight", "batch", "learning_rate", "schedule", "weight_decay", "dropout", "score"),
+    *("loss", "temperature", "score", "threshold_k", "refresh_thresholds"),
+    *("negatives", "weigh", "mask_known", "memory_size", "reverse_weight", "dropout"),
+    *("optimizer", "batch_size", "schedule"),
 )
 # What the comparison gives each of its runs.
 GIVEN = {"seed": "--seeds", "name": "--name", "runs": "--runs"}
@@ -129,11 +130,12 @@ class Comparison:
         groups = []
         for name in names:
             config = self.configs[name][0]
-            rest = {**dataclasses.asdict(config), "alpha": None, "name": None}
+            rest = {**dataclasses.asdict(config), "name": None}
+            alpha = rest["loss"]["init_args"].pop("alpha", 1.0)
             group = next((found for other, found in groups if other == rest), None)
             if group is None:
                 groups.append((rest, group := {}))
-            group.setdefault(config.alpha, name)
+            group.setdefault(alpha, name)
         return [dict(sorted(group.items())) for _, group in groups if len(group) > 1]
 
 
@@ -190,9 +192,12 @@ def _typed(path, where, options):
     typed = {}
     for key, value in options.items():
         try:
+            if key in ROLES:
+                typed[key] = canonical(key, value)
+                continue
             # One at a time: jsonargparse does not always say which of them is wrong.
             typed[key] = getattr(parser.parse_object({key: value}), key)
-        except (jsonargparse.ArgumentError, TypeError, AttributeError) as error:
+        except (jsonargparse.ArgumentError, TypeError, AttributeError, ValueError) as error:
             said = " ".join(str(error).split())
             raise ValueError(
                 f"{path}: {where}.{key}: expected an option of `train` and its kind of value "

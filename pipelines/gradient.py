@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.build import build_task
+from pipelines.build import build_task, facts_of
 from tfrs_croloss.data import training_batches
 from tfrs_croloss.retrieval.requirements import tf
 
@@ -44,11 +44,11 @@ def gradient_by_rank(config, data, model):
         model: Its model, as `open_run` gives it.
     """
     # Without a memory: what it holds are embeddings, which the probe has no scores of.
-    task = build_task(config, len(data.items))
+    task = build_task(config, facts_of(config, data))
     probe = _Probe(task)
     batches, _ = training_batches(
         data,
-        min(config.batch, NUM_ROWS),
+        min(config.batch_size, NUM_ROWS),
         epochs=1,
         history_length=config.history_length_of_tower,
         seed=config.seed,

@@ -56,7 +56,7 @@ def _text(results):
 
 def _chosen_by(results):
     if any(of["validation"] for of in results["losses"].values()):
-        return f"epochs chosen by {results['select']} on validation"
+        return f"epochs chosen by {results['monitor']} on validation"
     return "the last epoch, without a validation set"
 
 

@@ -5,16 +5,11 @@ The field docstrings are the help texts of the command line.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from pipelines.classes import ROLES, canonical, class_of, short_name
 
 MOVIELENS = "movielens"
-
-# Losses that compare with the end of a user's top K, which is refreshed as they train.
-WITH_THRESHOLDS = ("slk", "talos")
-
-KernelName = Literal[
-    "exponential", "softplus", "hinge", "multi_hinge", "sigmoid", "split_sigmoid", "sigmoid_hinge"
-]
 
 
 @dataclass(kw_only=True)
@@ -34,8 +29,8 @@ class DataOptions:
         split: How to split. Each user on its own: by time (ties and data without times in the
             order of the file), at random, or the last interaction out; with --test it says how
             the validation set is taken from the training file. Or users: those of the validation
-            and of the test are held out, nothing of them is trained on, and --tower history is
-            asked with their histories (strong generalisation).
+            and of the test are held out, nothing of them is trained on, and a query tower
+            is asked with their histories (strong generalisation).
         split_seed: Of the random split, and of that of the users; --seed by default. With one for
             several seeds these are measured on the same split.
         test_share: Share of a user's interactions for the test, unless there is a test file; with
@@ -68,98 +63,41 @@ class DataOptions:
 
 
 @dataclass(kw_only=True)
-class LossOptions:
-    """Loss: which one, and its settings.
-
-    Args:
-        loss: softmax (TFRS's default), cro (CROLoss), mml (multi-margin loss), ccl (cosine
-            contrastive loss), bpr, triplet (its margin is half the temperature), ssm (sampled
-            softmax), psl (pairwise softmax), bsl (bilateral softmax), slk (SL@K) or talos.
-        temperature: Divides the scores (all but mml and ccl); of bsl those of the negatives, in
-            talos a power. By default 2 for psl, 1 for dot products and 0.1 for cosines.
-        kernel: Comparison kernel (cro).
-        lambda_kernel: Kernel that estimates the rank in the Lambda method; off if null (cro).
-        alpha: Exponent of the rank weight; larger aims at smaller N (cro).
-        for_top_n: The N to serve: takes the alpha whose rank weight has its median there, instead
-            of --alpha (cro); the K whose end the scores are compared with (slk, talos).
-        pull: How hard the positive is pulled; 1 is as hard as its negatives together are pushed
-            away (cro).
-        scale_rank: Whether to scale the rank from the sampled negatives to the catalogue (cro).
-        margins: Margins, cosines in increasing order (mml); the first is the margin of ccl.
-        weights: Weight of each margin (mml).
-        positive_weight: Weight of the positive (mml).
-        negative_weight: Weight of the negatives (mml, ccl).
-        robust_temperature: Root of the activation, the temperature to tune (psl).
-        activation: Activation of the scores' differences (psl).
-        positive_temperature: Divides the positive's score; by default as --temperature (bsl).
-        weight_temperature: Temperature of the weight of a positive (slk).
-        refresh_thresholds: Epochs after which the ends of the users' top K are searched for again
-            (slk, talos). With --tower history that is the end of a user's list after the whole
-            history, for each of the shorter ones, too.
-    """
-
-    loss: Literal[
-        "softmax", "cro", "mml", "ccl", "bpr", "triplet", "ssm", "psl", "bsl", "slk", "talos"
-    ] = "cro"
-    temperature: float | None = None
-    kernel: KernelName = "softplus"
-    lambda_kernel: KernelName | Literal["step"] | None = "sigmoid"
-    alpha: float = 1.0
-    for_top_n: int | None = None
-    pull: float = 1.0
-    scale_rank: bool = False
-    margins: list[float] = field(default_factory=lambda: [0.0, 0.2, 0.4])
-    weights: list[float] = field(default_factory=lambda: [0.2, 0.3, 0.5])
-    positive_weight: float = 1.0
-    negative_weight: float = 100.0
-    robust_temperature: float = 0.1
-    activation: Literal["tanh", "relu", "atan"] = "tanh"
-    positive_temperature: float | None = None
-    weight_temperature: float = 1.0
-    refresh_thresholds: int = 5
-
-
-@dataclass(kw_only=True)
 class ModelOptions:
-    """Model: towers and negatives.
+    """Model: what the classes below share.
 
     Args:
-        tower: Query tower: id (an embedding a user: matrix factorisation) or history (the mean of
-            a user's last items through a dense layer; knows new users by their items).
         dim: Width of the embeddings.
-        score: Score of a user and an item: cosine (normalised embeddings; mml and ccl take no
-            other) or dot, the product.
-        history_length: Items of a history (tower history).
+        score: Score of a user and an item: cosine (normalised embeddings; losses whose margins are
+            cosines take no other) or dot, the product.
+        temperature: Divides the scores before the loss; a loss may have one of its own.
+        history_length: Items of a history, for a query tower that takes one.
         dropout: Rate of dropout on the query embeddings in training.
-        negatives: Negatives drawn a step, shared by the batch; 0 for none.
-        sampling: What they are drawn by: uniform, or popularity (an item's share of the training
-            interactions, to the power --sampling_beta). Or all: nothing is drawn, --negatives does
-            not count, and every item of the catalogue is a negative; for small catalogues.
-        sampling_beta: Exponent of the popularity; 1 draws as the positives are distributed, less
-            is flatter.
-        in_batch: Whether the batch's other positives are negatives too.
         weigh: Whether each negative counts for as many items as it was drawn for, so that the loss
             is that of the whole catalogue, however the negatives were drawn.
         mask_known: Whether a user's other training items are no negatives. It takes time where
             users have many, and pays where the negatives are a large part of the catalogue.
-        memory: Past positives that are kept as negatives; 0 for none.
+        memory_size: Past positives that are kept as negatives; 0 for none.
         reverse_weight: Weight of the same loss the other way round beside it: each item is to
             find its user among those of the batch; 0 for none.
+        threshold_k: The K whose end a user's scores are compared with, for a loss with thresholds
+            (SoftmaxLossAtK, TalosLoss).
+        refresh_thresholds: Epochs after which the ends of the users' top K are searched for again.
+            With histories that is the end of a user's list after the whole history, for each of the
+            shorter ones, too.
     """
 
-    tower: Literal["id", "history"] = "id"
     dim: int = 64
     score: Literal["cosine", "dot"] = "cosine"
+    temperature: float | None = None
     history_length: int = 20
     dropout: float = 0.0
-    negatives: int = 1024
-    sampling: Literal["uniform", "popularity", "all"] = "uniform"
-    sampling_beta: float = 0.75
-    in_batch: bool = False
     weigh: bool = False
     mask_known: bool = False
-    memory: int = 0
+    memory_size: int = 0
     reverse_weight: float = 0.0
+    threshold_k: int | None = None
+    refresh_thresholds: int = 5
 
 
 @dataclass(kw_only=True)
@@ -168,15 +106,13 @@ class TrainingOptions:
 
     Args:
         epochs: Epochs at most.
-        batch: Interactions a step, of all replicas together.
-        learning_rate: Of Adam.
-        schedule: How the learning rate goes: constant, or cosine, epoch by epoch from
-            --learning_rate towards 0 at the end of --epochs.
-        weight_decay: Decoupled weight decay of Adam, a step; 0 for none.
+        batch_size: Interactions a step, of all replicas together.
+        schedule: How the learning rate goes: constant, or cosine, epoch by epoch from that of the
+            optimizer towards 0 at the end of --epochs.
         validate_every: Epochs between validations.
         patience: Validations without a better one before training stops.
         top_n: List lengths N to measure at.
-        select: Validation metric by which the epoch is chosen: recall@N, ndcg@N or mrr@N. By
+        monitor: Validation metric by which the epoch is chosen: recall@N, ndcg@N or mrr@N. By
             default the recall at the largest N.
         seed: Of the initial weights, the order and the negatives, and of the random split.
         strategy: none (one device), mirrored (the GPUs of this machine, or --replicas) or
@@ -191,14 +127,12 @@ class TrainingOptions:
     """
 
     epochs: int = 50
-    batch: int = 1024
-    learning_rate: float = 0.01
+    batch_size: int = 1024
     schedule: Literal["constant", "cosine"] = "constant"
-    weight_decay: float = 0.0
     validate_every: int = 2
     patience: int = 5
     top_n: list[int] = field(default_factory=lambda: [10, 50, 100])
-    select: str | None = None
+    monitor: str | None = None
     seed: int = 0
     strategy: Literal["none", "mirrored", "multiworker"] = "none"
     replicas: int = 2
@@ -218,7 +152,7 @@ class TuningOptions:
         trials: Trials in all; 30, or with hyperband what its brackets have. More may be asked for
             later.
         space: YAML file of what is varied, as pipelines/spaces.yaml, which is the default.
-        fix: Options that the space varies and that are to stay as they are given.
+        fix: What the space varies and is to stay as it is given, as in [batch_size,CROLoss.alpha].
         factor: Hyperband keeps about one trial of so many and trains it so many times as long.
     """
 
@@ -243,12 +177,23 @@ class TuningOptions:
 
 
 # In the order of the help.
-GROUPS = (DataOptions, LossOptions, ModelOptions, TrainingOptions)
+GROUPS = (DataOptions, ModelOptions, TrainingOptions)
 
 
 @dataclass(kw_only=True)
-class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
-    """All options of a run, checked."""
+class Config(TrainingOptions, ModelOptions, DataOptions):
+    """All options of a run, checked.
+
+    A class is given as its name or path, or as a dict of `class_path` and `init_args`, and kept as
+    such a dict with its full path; by default that of `ROLES`.
+    """
+
+    loss: Any = None
+    query_tower: Any = None
+    candidate_tower: Any = None
+    negatives: Any = None
+    optimizer: Any = None
+    callbacks: Any = None
 
     def __post_init__(self):
         """Refuses what no type says.
@@ -262,66 +207,60 @@ class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
         if self.test is not None:
             self.test = str(Path(self.test).resolve())
         self.top_n = sorted(set(self.top_n))
+        for name, role in ROLES.items():
+            named = getattr(self, name)
+            setattr(self, name, canonical(name, role.default if named is None else named))
+        self._check_numbers()
+        self._check_loss()
+        self._check_data()
+        self._check_training()
+
+    def _check_numbers(self):
         for option in (
-            *("dim", "history_length", "epochs", "batch", "validate_every", "patience"),
+            *("dim", "history_length", "epochs", "batch_size", "validate_every", "patience"),
             *("replicas", "workers", "refresh_thresholds"),
         ):
             if getattr(self, option) < 1:
                 raise ValueError(f"--{option} must be positive. Received: {getattr(self, option)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"--dropout must be at least 0 and below 1. Received: {self.dropout}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"--learning_rate must be positive. Received: {self.learning_rate}")
-        if not (self.negatives or self.in_batch or self.sampling == "all"):
-            raise ValueError(
-                "--negatives must be positive without --in_batch true: there is nothing to compare "
-                "a positive with. Received: --negatives 0"
-            )
-        if self.weigh and self.memory:
-            raise ValueError(
-                "--weigh and --memory exclude each other: how often the memory draws an item is "
-                f"not known. Received: --memory {self.memory}"
-            )
-        for option in (
-            *("negatives", "memory", "sampling_beta", "reverse_weight"),
-            *("weight_decay", "save_every"),
-        ):
+        for option in ("memory_size", "reverse_weight", "save_every"):
             if getattr(self, option) < 0:
                 raise ValueError(
                     f"--{option} must not be negative. Received: {getattr(self, option)}"
                 )
-        if self.temperature is None:
-            self.temperature = {"psl": 2.0}.get(self.loss, 0.1 if self.score == "cosine" else 1.0)
-        if self.loss in ("mml", "ccl"):
-            if not self.margins:
-                raise ValueError("--margins must hold at least one number. Received: []")
-            if self.score != "cosine":
-                raise ValueError(
-                    f"--score must be cosine for --loss {self.loss}, whose margins are cosines. "
-                    f"Received: --score {self.score}"
-                )
-        if self.loss != "mml" and self.positive_weight != LossOptions.positive_weight:
+        for option in ("temperature", "threshold_k"):
+            if getattr(self, option) is not None and not getattr(self, option) > 0:
+                raise ValueError(f"--{option} must be positive. Received: {getattr(self, option)}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"--dropout must be at least 0 and below 1. Received: {self.dropout}")
+
+    def _check_loss(self):
+        if not self.negatives:
             raise ValueError(
-                "--positive_weight is of --loss mml; how hard cro pulls the positive is --pull. "
-                f"Received: --loss {self.loss} --positive_weight {self.positive_weight}"
+                "--negatives must name one part at least: there is nothing to compare a positive "
+                "with. Received: none"
             )
-        if self.loss in WITH_THRESHOLDS and (self.for_top_n is None or self.for_top_n < 1):
+        if self.weigh and self.memory_size:
             raise ValueError(
-                f"--for_top_n must be given for --loss {self.loss}, a positive number: the K that "
-                f"it aims at. Received: {self.for_top_n}"
+                "--weigh and --memory_size exclude each other: how often the memory draws an item "
+                f"is not known. Received: --memory_size {self.memory_size}"
             )
-        if self.loss in WITH_THRESHOLDS and self.reverse_weight:
+        if class_of(self.loss).takes_cosines and self.score != "cosine":
             raise ValueError(
-                f"--reverse_weight must be 0 for --loss {self.loss}: thresholds are of users, and "
-                f"items have none. Received: {self.reverse_weight}"
+                f"--score must be cosine for --loss {self.loss_name}, whose margins are cosines. "
+                f"Received: --score {self.score}"
             )
-        if self.for_top_n is not None and self.alpha != LossOptions.alpha:
+        if self.wants_thresholds and self.threshold_k is None:
             raise ValueError(
-                "--alpha and --for_top_n exclude each other. Received: "
-                f"--alpha {self.alpha} --for_top_n {self.for_top_n}"
+                f"--threshold_k must be given for --loss {self.loss_name}, a positive number: the "
+                "K that it aims at. Received: None"
             )
-        if not self.top_n or self.top_n[0] < 1:
-            raise ValueError(f"--top_n must be positive numbers. Received: {self.top_n}")
+        if self.wants_thresholds and self.reverse_weight:
+            raise ValueError(
+                f"--reverse_weight must be 0 for --loss {self.loss_name}: thresholds are of users, "
+                f"and items have none. Received: {self.reverse_weight}"
+            )
+
+    def _check_data(self):
         if not 0 <= self.validation_share < 1:
             raise ValueError(
                 "--validation_share must be at least 0 and below 1. Received: "
@@ -332,10 +271,11 @@ class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
                 "--history_share must be between 0 and 1: held-out users are asked with some items "
                 f"for the others. Received: {self.history_share}"
             )
-        if self.split == "users" and self.tower == "id":
+        if self.split == "users" and not self.takes_history:
             raise ValueError(
-                "--tower must be history for --split users: the id tower knows no user who is not "
-                "trained on. Received: --tower id"
+                "--query_tower must take histories for --split users, e.g. HistoryTower: "
+                f"{short_name(self.query_tower)} knows no user who is not trained on. Received: "
+                f"--query_tower {short_name(self.query_tower)}"
             )
         if self.split == "users" and self.test is not None:
             raise ValueError(
@@ -344,13 +284,17 @@ class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
             )
         if self.min_rating is not None and self.rating is None and self.train != MOVIELENS:
             raise ValueError("--min_rating needs --rating, the column of ratings")
+
+    def _check_training(self):
+        if not self.top_n or self.top_n[0] < 1:
+            raise ValueError(f"--top_n must be positive numbers. Received: {self.top_n}")
         if not self.name or "/" in self.name or self.name in (".", ".."):
             raise ValueError(f"--name must be the name of a folder. Received: {self.name!r}")
-        self.select = self.select or f"recall@{self.top_n[-1]}"
+        self.monitor = self.monitor or f"recall@{self.top_n[-1]}"
         choices = [f"{metric}@{n}" for metric in ("recall", "ndcg", "mrr") for n in self.top_n]
-        if self.select not in choices:
+        if self.monitor not in choices:
             raise ValueError(
-                f"--select must be one of {', '.join(choices)}. Received: {self.select!r}"
+                f"--monitor must be one of {', '.join(choices)}. Received: {self.monitor!r}"
             )
 
     @property
@@ -359,6 +303,21 @@ class Config(TrainingOptions, ModelOptions, LossOptions, DataOptions):
         return self.validation_share > 0
 
     @property
+    def loss_name(self):
+        """The name of the loss's class."""
+        return short_name(self.loss)
+
+    @property
+    def wants_thresholds(self):
+        """Whether the loss wants to know the ends of the users' lists."""
+        return "threshold" in [wanted.name for wanted in class_of(self.loss).row_inputs]
+
+    @property
+    def takes_history(self):
+        """Whether the query tower is asked with histories."""
+        return getattr(class_of(self.query_tower), "takes_history", False)
+
+    @property
     def history_length_of_tower(self):
         """Items of a history that the query tower takes, 0 for a tower on users."""
-        return self.history_length if self.tower == "history" else 0
+        return self.history_length if self.takes_history else 0

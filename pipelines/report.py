@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.classes import in_words
 from pipelines.results import is_significant
 
 # A log is no terminal, and wide enough for any table.
@@ -137,7 +138,7 @@ def print_last_line(results):
     of = results["losses"].get(results["ours"])
     if of is None:
         return
-    n = results["select"].split("@")[1]
+    n = results["monitor"].split("@")[1]
     parts = []
     for label, metric in (("Recall", f"recall@{n}"), ("NDCG", f"ndcg@{n}")):
         deviation = of["deviation"][metric]
@@ -149,7 +150,7 @@ def print_last_line(results):
 
 def own_options(options):
     """Options on one line."""
-    return ", ".join(f"{key}={value}" for key, value in options.items())
+    return ", ".join(f"{key}={in_words(value)}" for key, value in options.items())
 
 
 def columns_of(sizes):

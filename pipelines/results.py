@@ -65,7 +65,7 @@ def gather(comparison, command, failures=None, has_own_processes=True):
             for key, value in vars(first).items()
             if key in comparison.common
         },
-        "select": first.select,
+        "monitor": first.monitor,
         "top_n": first.top_n,
         "seeds": [config.seed for config in comparison.configs[comparison.baseline]],
         "baseline": comparison.baseline,

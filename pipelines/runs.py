@@ -87,7 +87,12 @@ class Run:
     def config(self):
         """The config that the run was made with."""
         with explained(self.config_path):
-            return Config(**yaml.safe_load(self.config_path.read_text()))
+            options = dict(yaml.safe_load(self.config_path.read_text()))
+        try:
+            return Config(**options)
+        except (TypeError, ValueError) as error:
+            # E.g. a class that is gone.
+            raise ValueError(f"{self.config_path}: {error}") from None
 
     def history(self):
         """A list of dicts, one for each validated epoch."""

@@ -1,6 +1,8 @@
-"""The search space of `tune`: which options it varies, and where, read from a file."""
+"""The search space of `tune`: what it varies, arguments and options, and where, from a file."""
 
+import copy
 import dataclasses
+import functools
 import re
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import yaml
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
+from pipelines.classes import ROLES, parameters_of, short_name, typed_argument
 from pipelines.options import Config, DataOptions
 from tfrs_croloss.tuning import build_space
 
@@ -16,32 +19,31 @@ SPACES = Path(__file__).with_name("spaces.yaml")
 COMMON = "common"
 # What a search leaves alone, beside the data: how long to train, how to judge it, and where.
 LEFT_ALONE = {
-    *("epochs", "validate_every", "patience", "top_n", "select", "seed"),
-    *("strategy", "replicas", "workers", "save_every", "name", "runs", "loss"),
+    *("epochs", "validate_every", "patience", "top_n", "monitor", "seed"),
+    *("strategy", "replicas", "workers", "save_every", "name", "runs"),
     *(field.name for field in dataclasses.fields(DataOptions)),
 }
-# Options that are lists, by parts.
-PARTS = {
-    "margins": {"number": PositiveInt, "first": float, "last": float},
-    "weights": {"growth": PositiveFloat},
-}
-TYPES = {
+OPTIONS = {
     field.name: field.type
     for field in dataclasses.fields(Config)
-    if field.name not in {*LEFT_ALONE, *PARTS}
-} | {f"{option}.{part}": kind for option, parts in PARTS.items() for part, kind in parts.items()}
+    if field.name not in {*LEFT_ALONE, *ROLES}
+}
+# A list is described by its parts: numbers that are evenly spaced, or each so many times the one
+# before, as many as another list has.
+EVEN, GROWING = {"number", "first", "last"}, {"growth", "like"}
 
 
-def read_space(path, loss, fix=()):
-    """Reads the space of a loss.
+def read_space(path, config, fix=()):
+    """Reads the space of a config.
 
     Args:
         path: YAML file as `spaces.yaml`, or None for that one.
-        loss: Name of the loss.
-        fix: Options of the space that are left alone.
+        config: `Config` of all that is not varied.
+        fix: What of the space is left alone, by name.
 
     Returns:
-        A dict from an option, or a part of one as in `margins.first`, to what `build_space` takes.
+        A dict from a name to what `build_space` takes. The name is an option's, or a class and its
+        argument as in `CROLoss.alpha`, or a part of that as in `MultiMarginLoss.margins.first`.
 
     Raises:
         ValueError: With path, line and key, what was found and what was expected; or if `fix` names
@@ -55,104 +57,152 @@ def read_space(path, loss, fix=()):
         raise ValueError(f"{path}: expected YAML. {error}") from None
     if root is None:
         raise ValueError(f"{path}: the file is empty")
-    known = Config.__dataclass_fields__["loss"].type.__args__
-    entries = {}
-    # First what all losses have, for the loss to change.
-    for wanted in (COMMON, loss):
-        for section, node, line in _items(path, root, "the sections"):
-            if section not in (COMMON, *known):
-                expected = ", ".join((COMMON, *known))
-                raise ValueError(
-                    f"{path}, line {line}: expected one of {expected}; not {section!r}"
-                )
-            if section == wanted:
-                entries |= _section(path, node, section)
-    options = {name.partition(".")[0] for name in entries}
-    unknown = [option for option in fix if option not in options]
+    classes, entries = named_classes(config), {}
+    sections = list(_items(path, root, "the sections"))
+    # First what all have, for a class to change.
+    for section, node, _ in sorted(sections, key=lambda one: one[0] != COMMON):
+        if section == COMMON or short_name({"class_path": section}) in classes:
+            entries |= _section(path, node, section.rpartition(".")[2], classes)
+    names = sorted({_argument(name) for name in entries})
+    unknown = [name for name in fix if name not in names]
     if unknown:
         raise ValueError(
-            f"--fix must name options that {path} varies for {loss}: {', '.join(sorted(options))}. "
-            f"Received: {', '.join(unknown)}"
+            f"--fix must name what {path} varies here: {', '.join(names)}. Received: "
+            f"{', '.join(unknown)}"
         )
-    entries = {n: entry for n, entry in entries.items() if n.partition(".")[0] not in fix}
+    entries = {name: entry for name, entry in entries.items() if _argument(name) not in fix}
     if not entries:
-        raise ValueError(f"{path}: nothing is left to vary for {loss}, in its section or in common")
+        raise ValueError(
+            f"{path}: nothing is left to vary, in common or in the sections of "
+            f"{', '.join(sorted(classes))}"
+        )
     return entries
 
 
+def named_classes(config):
+    """The classes that a config names: from the short name to where it stands and its spec."""
+    found = {}
+    for role, of_role in ROLES.items():
+        specs = getattr(config, role)
+        for place, named in enumerate(specs if of_role.is_list else [specs]):
+            found.setdefault(short_name(named), (role, place if of_role.is_list else None, named))
+    return found
+
+
 def options_of(values, config):
-    """The options that a trial's values stand for: the parts of lists put together.
+    """The options of a config that a trial's values stand for.
 
     Args:
         values: From the names of `read_space` to values.
         config: `Config` of all that is not varied.
     """
-    options = {name: value for name, value in values.items() if "." not in name}
-    if "margins.number" in values:
-        number, first = values["margins.number"], values["margins.first"]
-        last = values.get("margins.last", first)
-        # Six digits are enough, and legible.
-        options["margins"] = np.linspace(first, last, number).round(6).tolist()
-    if "weights.growth" in values:
-        number = len(options.get("margins", config.margins))
-        weights = values["weights.growth"] ** np.arange(number)
-        options["weights"] = (weights / weights.sum()).round(6).tolist()
+    options, classes = {}, named_classes(config)
+    changed = {role: copy.deepcopy(getattr(config, role)) for role in ROLES}
+    arguments = {}
+    for name, value in values.items():
+        if "." not in name:
+            options[name] = value
+            continue
+        cls, argument, *part = name.split(".")
+        if part:
+            arguments.setdefault((cls, argument), {})[part[0]] = value
+        else:
+            arguments[cls, argument] = value
+    # Lists that are like others come after these.
+    for (cls, argument), value in sorted(arguments.items(), key=_is_growing):
+        role, place, _ = classes[cls]
+        given = (changed[role] if place is None else changed[role][place])["init_args"]
+        given[argument] = _list_of(value, given) if isinstance(value, dict) else value
+        options[role] = changed[role]
     return options
 
 
-def _section(path, node, section):
-    entries, lines = {}, {}
-    for option, value, line in _items(path, node, f"the options of {section}"):
-        if option in PARTS:
-            parts = _items(path, value, f"the parts of {option}, {', '.join(PARTS[option])}")
-            found = {f"{option}.{part}": (node, line) for part, node, line in parts}
+def _is_growing(item):
+    return isinstance(item[1], dict) and "growth" in item[1]
+
+
+def _list_of(parts, given):
+    """The list that its parts describe. Six digits are enough, and legible."""
+    if "growth" in parts:
+        values = parts["growth"] ** np.arange(len(given[parts["like"]]))
+        return (values / values.sum()).round(6).tolist()
+    last = parts.get("last", parts["first"])
+    return np.linspace(parts["first"], last, parts["number"]).round(6).tolist()
+
+
+def _argument(name):
+    """A name without the part of a list."""
+    return ".".join(name.split(".")[:2])
+
+
+def _section(path, node, section, classes):
+    """The entries of a section: arguments of its class, and options."""
+    arguments, where = {}, COMMON
+    if section != COMMON:
+        role, _, named = classes[section]
+        arguments, where = parameters_of(named), section
+    entries = {}
+    for name, value, line in _items(path, node, f"the options of {section}"):
+        if name in arguments:
+            full, typed = f"{section}.{name}", functools.partial(typed_argument, role, named, name)
+        elif name in OPTIONS:
+            full, typed = name, functools.partial(_as_type, name, OPTIONS[name])
         else:
-            found = {option: (value, line)}
-        for name, (value, line) in found.items():
-            if name not in TYPES:
-                raise ValueError(f"{path}, line {line}: {name!r} is no option that can be tuned")
-            try:
-                entries[name] = _checked(name, _Loader("").construct_document(value))
-                build_space({name: entries[name]})
-            except (ValueError, yaml.YAMLError) as error:
-                raise ValueError(f"{path}, line {line}: {error}") from None
-            lines[name] = line
-    _check_margins(path, entries, lines)
+            raise ValueError(
+                f"{path}, line {line}: {name!r} is no option that can be tuned"
+                + f", and no argument of {where}" * (where != COMMON)
+            )
+        try:
+            entries |= _entries(full, _Loader("").construct_document(value), typed)
+        except (ValueError, yaml.YAMLError) as error:
+            raise ValueError(f"{path}, line {line}: {error}") from None
     return entries
 
 
-def _check_margins(path, entries, lines):
-    margins = {n.partition(".")[2]: e for n, e in entries.items() if n.startswith("margins.")}
-    if not margins:
-        return
-    line = min(lines[f"margins.{part}"] for part in margins)
-    is_one = margins.get("number") == [1]
-    wanted = ("number", "first") if is_one else ("number", "first", "last")
-    missing = [part for part in wanted if part not in margins]
-    if missing:
-        raise ValueError(f"{path}, line {line}: margins: expected {', '.join(missing)}, too")
-    if not is_one and not _ends(margins["first"])[1] < _ends(margins["last"])[0]:
+def _entries(name, entry, typed):
+    """What `build_space` takes for a name, or for each part of its list."""
+    if isinstance(entry, dict) and not {"min", "max"} & entry.keys():
+        return _parts(name, entry)
+    if isinstance(entry, dict):
+        entry |= {key: typed(entry[key]) for key in ("min", "max") if key in entry}
+    else:
+        # A single value is a choice of one.
+        entry = [typed(value) for value in (entry if isinstance(entry, list) else [entry])]
+    build_space({name: entry})
+    return {name: entry}
+
+
+def _parts(name, entry):
+    """The parts of a list that is described by them."""
+    wanted = GROWING if "growth" in entry else EVEN
+    is_one = entry.get("number") in (1, [1])
+    if entry.keys() - wanted or wanted - entry.keys() - ({"last"} if is_one else set()):
         raise ValueError(
-            f"{path}, line {line}: margins: expected every `last` to be more than every `first`. "
-            f"Received: first {margins['first']}, last {margins['last']}"
+            f"{name}: expected a range, a list of choices, or the parts of a list: number, first "
+            f"and last, or growth and like. Received: {entry!r}"
         )
+    parts = {}
+    for part, values in entry.items():
+        kind = {"number": PositiveInt, "growth": PositiveFloat, "like": str}.get(part, float)
+        full = f"{name}.{part}"
+        parts |= _entries(full, values, functools.partial(_as_type, full, kind))
+    if not is_one and wanted is EVEN:
+        first, last = parts[f"{name}.first"], parts[f"{name}.last"]
+        if not _ends(first)[1] < _ends(last)[0]:
+            raise ValueError(
+                f"{name}: expected every `last` to be more than every `first`. Received: first "
+                f"{first}, last {last}"
+            )
+    return parts
 
 
 def _ends(entry):
     return (entry["min"], entry["max"]) if isinstance(entry, dict) else (min(entry), max(entry))
 
 
-def _checked(name, entry):
-    """The entry with its values in the option's type; a single value is a choice of one."""
-    if isinstance(entry, dict):
-        typed = {key: _typed(name, entry[key]) for key in ("min", "max") if key in entry}
-        return {**entry, **typed}
-    return [_typed(name, value) for value in (entry if isinstance(entry, list) else [entry])]
-
-
-def _typed(name, value):
+def _as_type(name, kind, value):
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument("--value", type=TYPES[name])
+    parser.add_argument("--value", type=kind)
     try:
         return parser.parse_object({"value": value}).value
     except jsonargparse.ArgumentError as error:

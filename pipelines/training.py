@@ -11,6 +11,7 @@ from scipy import sparse
 from tqdm import tqdm
 
 from pipelines.build import build_model, load_data
+from pipelines.classes import built
 from pipelines.plots import plot_recall
 from pipelines.runs import Run, write_arrays, write_json
 from pipelines.strategy import build_strategy, from_chief, is_chief
@@ -60,7 +61,7 @@ def validate(run, config, data, strategy):
         The best epoch's row of the history.
     """
     _, state = _train(run, config, data, strategy)
-    return state.best(config.select)
+    return state.best(config.monitor)
 
 
 def _train(run, config, data, strategy):
@@ -77,7 +78,7 @@ def _fit(config, data, model, state, strategy):
     def batches(step=0, num_replicas=1, replicas=None):
         return training_batches(
             data,
-            config.batch,
+            config.batch_size,
             config.epochs,
             history_length=config.history_length_of_tower,
             seed=config.seed,
@@ -108,6 +109,7 @@ def _fit(config, data, model, state, strategy):
             callbacks.append(tf_keras.callbacks.LearningRateScheduler(_cosine(config)))
         if model.thresholds is not None:
             callbacks.append(RefreshThresholds(config, data, state, strategy, batches_an_epoch))
+        callbacks += built(config.callbacks, {})
         state.start_clock()
         while not state.is_finished(config):
             epoch, done = divmod(state.step, batches_an_epoch)
@@ -125,7 +127,9 @@ def _fit(config, data, model, state, strategy):
 
 def _cosine(config):
     """The learning rate of an epoch, counted from 0, which a resumed run finds again."""
-    return lambda epoch: config.learning_rate * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
+    # Not that of the model's optimizer, which a resumed run has where the schedule had put it.
+    first = float(built(config.optimizer, {}).learning_rate)
+    return lambda epoch: first * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
 
 
 def _measure(config, data, model, state):
@@ -133,18 +137,18 @@ def _measure(config, data, model, state):
     run = state.run
     # Before the best checkpoint brings back its own, and before the test adds to the memory.
     cost = {"seconds": state.seconds, "peak_memory_mb": state.peak_memory_mb}
-    best = state.restore_best(config.select)
+    best = state.restore_best(config.monitor)
     test = evaluate_exactly(config, data, model)
     content = {
-        "loss": config.loss,
+        "loss": config.loss_name,
         "seed": config.seed,
         "best_epoch": best["epoch"],
-        "validation": {config.select: best[config.select]} if config.validates else {},
+        "validation": {config.monitor: best[config.monitor]} if config.validates else {},
         "data": data.counts,
         "test": {"exact": test.as_dict()},
         **cost,
     }
-    plot_recall({config.loss: content["test"]["exact"]}, run.plot_path)
+    plot_recall({config.loss_name: content["test"]["exact"]}, run.plot_path)
     write_arrays(run.per_user_path, {"user": test.users.astype("int32"), **_small(test.per_user)})
     write_json(run.metrics_path, content)
 
@@ -172,7 +176,7 @@ def open_run(folder, data=None):
     config = run.config()
     data = load_data(config) if data is None else data
     model = build_model(config, data)
-    _State(run, model, data.fingerprint()).restore_best(config.select)
+    _State(run, model, data.fingerprint()).restore_best(config.monitor)
     return run, config, data, model
 
 
@@ -294,7 +298,7 @@ class _State:
         """Whether the last epoch is reached, or `patience` validations brought no better one."""
         if self.history and self.history[-1]["epoch"] >= config.epochs:
             return True
-        scores = [_score(row, config.select) for row in self.history]
+        scores = [_score(row, config.monitor) for row in self.history]
         return bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= config.patience
 
     def save_step(self, loss):
@@ -392,7 +396,7 @@ class _Progress(tf_keras.callbacks.Callback):
         # Each epoch: a loss that is not finite has spoilt the weights for good.
         if not math.isfinite(loss):
             raise ValueError(
-                f"the loss became {loss} in epoch {done}: lower --learning_rate, or "
+                f"the loss became {loss} in epoch {done}: lower --optimizer.learning_rate, or "
                 "raise --temperature"
             )
         if done % config.validate_every and done < config.epochs:
@@ -407,9 +411,9 @@ class _Progress(tf_keras.callbacks.Callback):
         # The last bits may differ from machine to machine, and all must stop at the same epoch.
         agreed = zip(row.items(), from_chief(self.strategy, list(row.values())), strict=True)
         row = {name: type(own)(number) for (name, own), number in agreed}
-        self.state.save_epoch({"epoch": done, **row}, config.select)
+        self.state.save_epoch({"epoch": done, **row}, config.monitor)
         if config.validates:
-            self.bar.set_postfix({f"validation {config.select}": f"{row[config.select]:.4f}"})
+            self.bar.set_postfix({f"validation {config.monitor}": f"{row[config.monitor]:.4f}"})
         self.model.stop_training = self.state.is_finished(config)
 
     def _save_step(self):

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 from tqdm import tqdm
 
-from pipelines.build import build_task, load_data
+from pipelines.build import build_task, facts_of, load_data
 from pipelines.runs import read_json
 from pipelines.searches import Search
 from pipelines.space import read_space
@@ -55,7 +55,7 @@ def tune(config, tuning):
             "--validation_share must be positive: trials are compared on validation. Received: "
             f"{config.validation_share}"
         )
-    space = read_space(tuning.space, config.loss, tuning.fix)
+    space = read_space(tuning.space, config, tuning.fix)
     strategy = build_strategy(config)
     data = load_data(config)
     search = Search(config, tuning, space, data.fingerprint())
@@ -109,7 +109,7 @@ class _Trainer:
                 trial.fail(str(error))
                 raise
             trial.end(row, is_continued=search.tuning.search == "hyperband")
-        return trial.validation[search.config.select]
+        return trial.validation[search.config.monitor]
 
     def _validate(self, config, trial, parent):
         run = trial.begin(config, parent)
@@ -125,7 +125,7 @@ def _tuner(search, train):
         "train": train,
         "space": search.space,
         "directory": search.state,
-        "objective": config.select,
+        "objective": config.monitor,
         "seed": config.seed,
     }
     if tuning.search == "hyperband":
@@ -140,7 +140,7 @@ def _tuner(search, train):
 @contextlib.contextmanager
 def _shown(search, tuner):
     """A bar of the trials; gives a function that says how one ended."""
-    select = search.config.select
+    select = search.config.monitor
     ended = sum(trial.status in ("COMPLETED", "FAILED") for trial in tuner.trials)
     with tqdm(
         total=tuner.max_trials, initial=ended, desc=search.config.name, unit=" trials"
@@ -164,13 +164,13 @@ def _shown(search, tuner):
 
 def _check_space(search, data):
     """Raises what is wrong with every trial, as far as that can be said before the first."""
-    parameters = build_space(search.space).space
+    parameters, facts = build_space(search.space).space, facts_of(search.config, data)
     errors = []
     for number in range(NUM_CHECKED):
         drawn = enumerate(parameters, start=number * len(parameters))
         values = {parameter.name: parameter.random_sample(seed) for seed, parameter in drawn}
         try:
-            build_task(search.config_of(Assignment.from_values("0", values)), len(data.items))
+            build_task(search.config_of(Assignment.from_values("0", values)), facts)
         except ValueError as error:
             errors.append(error)
     if len(errors) == NUM_CHECKED:

@@ -49,7 +49,7 @@ def write_report(search, trials, is_used_up):
         *([row[key] for row in scored] for key in ("values", "objective", "epochs"))
     )
     content = {
-        "objective": search.config.select,
+        "objective": search.config.monitor,
         "search": search.tuning.search,
         "max_trials": search.tuning.trials,
         "is_used_up": is_used_up,
@@ -93,7 +93,7 @@ def _row(search, trial):
     validation = folder.validation if trial.score is not None else None
     return {
         "trial": trial.trial_id,
-        "objective": validation and validation[search.config.select],
+        "objective": validation and validation[search.config.monitor],
         "best_epoch": validation and validation["epoch"],
         "epochs": search.epochs_of(assignment),
         "continues": assignment.continues,
@@ -111,7 +111,7 @@ def _write_config(search, trial, row):
     )
     with replaced_file(search.config_path) as path:
         path.write_text(
-            f"# Trial {row['trial']} of {search.folder}: {search.config.select} "
+            f"# Trial {row['trial']} of {search.folder}: {search.config.monitor} "
             f"{row['objective']:.4f} on validation.\n"
             + yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
         )
@@ -196,7 +196,7 @@ def _plot(search, rows, found):
         axes.set_title(name + (f": share {measure.share:.2f}" if measure else ""), fontsize=10)
         axes.grid(alpha=0.3)
     for axes in grid[:, 0]:
-        axes.set_ylabel(search.config.select)
+        axes.set_ylabel(search.config.monitor)
     if len(set(epochs)) > 1:
         figure.colorbar(points, ax=grid, label="epochs")
     with replaced_file(search.plot_path) as path:

@@ -7,20 +7,24 @@ are imported by name when wanted: `tfrs_croloss.data`, `.index`, `.retrieval`, `
 
 from tfrs_croloss.losses import (
     BilateralSoftmaxLoss,
+    BPRLoss,
     CosineContrastiveLoss,
     CROLoss,
     MultiMarginLoss,
     PairwiseSoftmaxLoss,
     RetrievalLoss,
     SampledSoftmaxLoss,
+    SoftmaxLoss,
     SoftmaxLossAtK,
     TalosLoss,
+    TripletLoss,
     embedding_loss,
 )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BPRLoss",
     "BilateralSoftmaxLoss",
     "CROLoss",
     "CosineContrastiveLoss",
@@ -28,7 +32,9 @@ __all__ = [
     "PairwiseSoftmaxLoss",
     "RetrievalLoss",
     "SampledSoftmaxLoss",
+    "SoftmaxLoss",
     "SoftmaxLossAtK",
     "TalosLoss",
+    "TripletLoss",
     "embedding_loss",
 ]

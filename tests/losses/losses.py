@@ -5,13 +5,16 @@ import pytest
 from tests.losses import naive
 from tfrs_croloss import (
     BilateralSoftmaxLoss,
+    BPRLoss,
     CosineContrastiveLoss,
     CROLoss,
     MultiMarginLoss,
     PairwiseSoftmaxLoss,
     SampledSoftmaxLoss,
+    SoftmaxLoss,
     SoftmaxLossAtK,
     TalosLoss,
+    TripletLoss,
 )
 
 CRO = {"kernel": "softplus", "alpha": 1.2, "temperature": 0.2}
@@ -40,6 +43,14 @@ def case(cls, function, options):
     return lambda **kwargs: cls(**options, **kwargs), naive_of(function, options)
 
 
+def preset(cls, **options):
+    """A loss with a temperature, and the naive loop of what it is a case of."""
+    temperature = {"temperature": 0.4}
+    return lambda **kwargs: cls(**temperature, **kwargs), naive_of(
+        naive.cro_loss, {**options, **temperature}
+    )
+
+
 def naive_mml(margins, margin_weights, negative_weight):
     return lambda scores, p, positives=(), weights=None: naive.multi_margin_loss(
         scores, p, margins, margin_weights, 1.0, negative_weight, positives, weights
@@ -51,6 +62,9 @@ CASES = {
     "scaled": case(CROLoss, naive.cro_loss, {**CRO, "rank_estimate": "scaled"}),
     "lambda": case(CROLoss, naive.cro_loss, LAMBDA),
     "step": case(CROLoss, naive.cro_loss, STEP),
+    "softmax": preset(SoftmaxLoss, kernel="exponential"),
+    "bpr": preset(BPRLoss, kernel="softplus", alpha=0.0),
+    "triplet": preset(TripletLoss, kernel="hinge", alpha=0.0),
     "mml": (lambda **kwargs: MultiMarginLoss(**MML, **kwargs), naive_mml(*MML.values())),
     "ccl": (
         lambda **kwargs: CosineContrastiveLoss(**CCL, **kwargs),

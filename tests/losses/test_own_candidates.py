@@ -470,10 +470,6 @@ BAD = {
     "`own.mask` must be numbers in rows of one length": {
         "own": Candidates(VECTORS, mask=[[True], [True, False]])
     },
-    "`row_features` must be numbers in rows of one length": {
-        "candidate_weight": lambda rows, columns: ops.ones((NUM_QUERIES, NUM_CANDIDATES)),
-        "row_features": [[1.0], [1.0, 2.0]],
-    },
     "`own.ids` must have shape": {
         "own": Candidates(VECTORS, ids=OWN_IDS[:, :2]),
         "candidate_ids": IDS,

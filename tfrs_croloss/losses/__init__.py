@@ -21,6 +21,7 @@ from tfrs_croloss.losses.kernels import (
 )
 from tfrs_croloss.losses.multi_margin_loss import CosineContrastiveLoss, MultiMarginLoss
 from tfrs_croloss.losses.pairwise_softmax_loss import PairwiseSoftmaxLoss
+from tfrs_croloss.losses.presets import BPRLoss, SoftmaxLoss, TripletLoss
 from tfrs_croloss.losses.rank_weights import (
     ExponentialDecay,
     FunctionWeight,
@@ -44,6 +45,7 @@ from tfrs_croloss.losses.talos_loss import TalosLoss
 __all__ = [
     "Aggregate",
     "AtanPower",
+    "BPRLoss",
     "BilateralSoftmaxLoss",
     "CROLoss",
     "CandidateWeighted",
@@ -72,6 +74,7 @@ __all__ = [
     "SampledSoftmaxLoss",
     "Sigmoid",
     "SigmoidHinge",
+    "SoftmaxLoss",
     "SoftmaxLossAtK",
     "Softplus",
     "SplitSigmoid",
@@ -79,5 +82,6 @@ __all__ = [
     "Surrogate",
     "TalosLoss",
     "TanhPower",
+    "TripletLoss",
     "embedding_loss",
 ]

@@ -1,7 +1,7 @@
 """CROLoss: a customizable loss for the Recall@N one serves."""
 
 import math
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from keras import ops
 
@@ -180,7 +180,16 @@ class CROLoss(RetrievalLoss):
         self.pull = check_non_negative("pull", pull)
 
     @classmethod
-    def for_top_n(cls, n: float, num_items: float, **options: Any) -> Self:
+    def for_top_n(
+        cls,
+        n: float,
+        num_items: float,
+        kernel: str | kernels.Kernel | Elementwise = "softplus",
+        lambda_kernel: str | kernels.Kernel | Elementwise | None = None,
+        temperature: float = 1.0,
+        pull: float = 1.0,
+        **options: Any,
+    ) -> "CROLoss":
         """The loss whose α puts half of the weight on retrieval sizes up to `n`.
 
         The density n^-α has its median at `n`. This is a place to start from, not the best α: what
@@ -190,6 +199,10 @@ class CROLoss(RetrievalLoss):
         Args:
             n: The N of the Recall@N one serves, 1 < n ≤ num_items / 2.
             num_items: The size of the catalogue.
+            kernel: As in `CROLoss`, like the three below.
+            lambda_kernel: φ₁ of the Lambda method.
+            temperature: Divides the score differences.
+            pull: How hard the positive is pulled.
             **options: Further arguments of `CROLoss`.
 
         Raises:
@@ -202,7 +215,15 @@ class CROLoss(RetrievalLoss):
         1.06
         """
         alpha = PowerLaw.with_median(n, num_items).alpha
-        return cls(alpha=alpha, num_items=num_items, **options)
+        return cls(
+            kernel,
+            alpha,
+            lambda_kernel,
+            temperature=temperature,
+            num_items=num_items,
+            pull=pull,
+            **options,
+        )
 
     def default_weight(self, count):
         return ops.ones_like(count) if self.num_items is None else self.num_items / count

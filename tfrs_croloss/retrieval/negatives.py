@@ -98,6 +98,9 @@ class InBatchNegatives(Negatives):
 
     seed = None  # One batch, so one part.
 
+    # Though it may be left out, the commands fill it in.
+    from_data = ("item_counts",)
+
     def __init__(self, item_counts: Array | None = None) -> None:
         self.item_counts = None
         if item_counts is not None:

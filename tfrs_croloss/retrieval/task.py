@@ -7,7 +7,7 @@ import keras
 from tfrs_croloss._arguments import check_count, check_positive
 from tfrs_croloss._registration import register, serialize
 from tfrs_croloss._typing import Loss
-from tfrs_croloss.losses import CROLoss, RetrievalLoss, embedding_loss
+from tfrs_croloss.losses import RetrievalLoss, SoftmaxLoss, embedding_loss
 from tfrs_croloss.losses.checks import by_name
 from tfrs_croloss.losses.differentiation import traced_as_written
 from tfrs_croloss.retrieval.arguments import as_metrics, as_specs
@@ -120,7 +120,7 @@ class Retrieval(tfrs.tasks.Retrieval):
             memory_size = check_count("memory_size", memory_size)
         memory_features = as_specs("memory_features", memory_features, memory_size)
         super().__init__(
-            loss=CROLoss("exponential", name="softmax") if loss is None else loss,
+            loss=SoftmaxLoss() if loss is None else loss,
             metrics=as_metrics("metrics", metrics),
             batch_metrics=as_metrics("batch_metrics", batch_metrics),
             loss_metrics=as_metrics("loss_metrics", loss_metrics),

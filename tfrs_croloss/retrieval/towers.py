@@ -145,6 +145,9 @@ class HistoryTower(_Tower):
     TensorShape([1, 32])
     """
 
+    # For the commands: a batch of theirs has a `history` then.
+    takes_history = True
+
     def __init__(
         self,
         item_tower: ItemTower,

@@ -1,0 +1,352 @@
+"""What a person names by class: the loss, towers, negatives, optimizer and callbacks of a run.
+
+In a config each is a dict of a `class_path` and its `init_args`, as jsonargparse has it, or a list
+of such. This module turns what a person wrote into that, and that into objects.
+"""
+
+import contextlib
+import copy
+import difflib
+import functools
+import inspect
+import itertools
+import json
+import pkgutil
+import re
+import typing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jsonargparse
+import yaml
+
+# Parameters that are not asked for: the data decides them, the towers that are there, or an option
+# that holds for all classes (the seed, the width of the embeddings, whether they are normalised).
+FILLED = ("num_items", "num_users", "item_counts", "item_tower", "seed", "dim", "normalize")
+
+
+class Role(NamedTuple):
+    """What a class can be named for.
+
+    Attributes:
+        base: What classes it takes, as `module.name`: it is imported only when that is needed.
+        is_list: Whether several are named.
+        is_filled: Whether their parameters are filled in.
+        default: What there is where nothing is named.
+        help: A sentence for the help of the option.
+    """
+
+    base: str
+    is_list: bool
+    is_filled: bool
+    default: Any
+    help: str
+
+
+def spec(class_path, **init_args):
+    """The dict of a class and its arguments."""
+    return {"class_path": class_path, "init_args": init_args}
+
+
+ROLES = {
+    "loss": Role(
+        "tfrs_croloss.losses.RetrievalLoss",
+        is_list=False,
+        is_filled=True,
+        default=spec("CROLoss", lambda_kernel="sigmoid", temperature=0.1),
+        help="Loss, e.g. SoftmaxLoss or my_module.MyLoss. What is not given of a class that is "
+        "named is as in Python.",
+    ),
+    "query_tower": Role(
+        "tf_keras.Model",
+        is_list=False,
+        is_filled=True,
+        default=spec("UserTower"),
+        help="Query tower: UserTower (an embedding a user: matrix factorisation), HistoryTower "
+        "(the mean of a user's last items through a dense layer; knows new users by their items), "
+        "or one of your own.",
+    ),
+    "candidate_tower": Role(
+        "tf_keras.Model",
+        is_list=False,
+        is_filled=True,
+        default=spec("ItemTower"),
+        help="Candidate tower, from the positions of items to embeddings.",
+    ),
+    "negatives": Role(
+        "tfrs_croloss.retrieval.Negatives",
+        is_list=True,
+        is_filled=True,
+        default=[spec("UniformNegatives", num_negatives=1024)],
+        help="Parts of the negatives, e.g. InBatchNegatives; --negatives+=PART adds one.",
+    ),
+    "optimizer": Role(
+        "tf_keras.optimizers.Optimizer",
+        is_list=False,
+        is_filled=False,
+        default=spec("FusedAdam", learning_rate=0.01),
+        help="Optimizer, e.g. Adagrad of Keras.",
+    ),
+    "callbacks": Role(
+        "tf_keras.callbacks.Callback",
+        is_list=True,
+        is_filled=False,
+        default=[],
+        help="Keras callbacks of the training, e.g. TensorBoard; --callbacks+=CLASS adds one.",
+    ),
+}
+
+
+def add_roles(parser, light=False):
+    """Adds an option for each role to a parser.
+
+    Args:
+        parser: An `ArgumentParser`.
+        light: Whether only the help of the options is wanted, without their classes, which takes a
+            hundredth of the time.
+    """
+    group = parser.add_argument_group(
+        "Classes: what a run is made of, by class; arguments follow as in --loss.alpha 1.2, and "
+        "--loss.help CROLoss shows them"
+    )
+    for name, role in ROLES.items():
+        if light:
+            default = in_words(role.default) if role.default else "none"
+            text = f"{role.help} (default: {default})"
+            group.add_argument(f"--{name}", metavar="CLASS", type=str, help=text)
+            continue
+        base = _base(role.base)
+        action = group.add_argument(
+            f"--{name}",
+            # None is what a class that is named takes the place of.
+            type=list[base] if role.is_list else base | None,
+            default=None,
+            help=role.help,
+        )
+        # A part of a part, too: OwnNegatives takes one.
+        skip = {*FILLED, *(f"part.init_args.{wanted}" for wanted in FILLED)}
+        action.sub_add_kwargs = {
+            "fail_untyped": False,
+            "skip": skip if role.is_filled else set(),
+        }
+
+
+def with_classes(args):
+    """The words of a command and its options, with what jsonargparse would not do by itself.
+
+    - The default of a role comes first, unless a file names the role, so that `--loss.alpha 1.2`
+      changes it.
+    - A class that is named comes without the arguments of the one before: jsonargparse keeps those
+      that the new one takes as well, which are the old one's defaults for the most part.
+    - `--negatives PART` is a list of one.
+    """
+    command, *args = args
+    in_files = _roles_in_files(args)
+    words = [command]
+    words += [
+        f"--{name}={json.dumps(role.default)}"
+        for name, role in ROLES.items()
+        if name not in in_files
+    ]
+    for word, after in itertools.pairwise([*args, ""]):
+        name, is_joined, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or name not in ROLES:
+            words.append(word)
+        elif not ROLES[name].is_list:
+            words += [f"--{name}=null", word]
+        else:
+            if (value if is_joined else after)[:1] not in ("[", "{"):
+                word = word.replace(f"--{name}", f"--{name}+", 1)
+            words += [f"--{name}=[]", word]
+    return words
+
+
+def _roles_in_files(args):
+    """The roles that the files of `--config` name; what is wrong with one is said elsewhere."""
+    found = set()
+    for word, after in itertools.pairwise([*args, ""]):
+        name, is_joined, value = word.partition("=")
+        if name == "--config":
+            with contextlib.suppress(OSError, UnicodeDecodeError, yaml.YAMLError, TypeError):
+                found.update(yaml.safe_load(Path(value if is_joined else after).read_text()))
+    return found
+
+
+def canonical(name, value):
+    """What was named for a role, as dicts with the full path of each class.
+
+    Arguments that are as the class has them are left out.
+
+    Args:
+        name: Of the role.
+        value: A class path or short name, a dict of `class_path` and `init_args`, or a list.
+
+    Raises:
+        ValueError: If there is no such class or argument; with the names that are near.
+    """
+    if ROLES[name].is_list and not isinstance(value, list):
+        value = [value]
+    return _pruned(_parsed(name, value))
+
+
+def typed_argument(name, named, argument, value):
+    """The value of an argument of a class in the type that it has there.
+
+    Args:
+        name: Of the role.
+        named: A dict of `class_path` and `init_args`.
+        argument: Name of the argument.
+        value: What came.
+
+    Raises:
+        ValueError: If the class does not take it.
+    """
+    changed = spec(named["class_path"], **{**named["init_args"], argument: value})
+    found = _parsed(name, [changed] if ROLES[name].is_list else changed)
+    return (found[0] if ROLES[name].is_list else found)["init_args"][argument]
+
+
+def _parsed(name, value):
+    parser = _parser_of_classes()
+    try:
+        # A copy: jsonargparse changes what it is given.
+        found = parser.parse_object({name: copy.deepcopy(value)})
+    except jsonargparse.ArgumentError as error:
+        raise ValueError(explained(str(error))) from None
+    return yaml.safe_load(parser.dump(found, skip_none=False))[name]
+
+
+def explained(message):
+    """A message of jsonargparse about a class, in one line, with the names that are near."""
+    message = " ".join(message.split())
+    role = re.search(r'key "(\w+)"', message)
+    wrong = re.search(r"(?:import path string: |given class_path |Import path )'?([\w.]+)", message)
+    if role is None or role[1] not in ROLES or wrong is None:
+        return message
+    reason = re.search(r"Errors: - (.*) - Expected a <class 'NoneType'>", message)
+    message = f"--{role[1]}: {reason[1] if reason else message.partition(': ')[2]}"
+    names = [cls.__name__ for cls in _classes(_base(ROLES[role[1]].base))]
+    name = wrong[1].rpartition(".")[2]
+    if option := re.search(r"Option '(\w+)' is not accepted", message):
+        name, names = option[1], parameters_of({"class_path": wrong[1]})
+    near = [] if name in names else difflib.get_close_matches(name, names, n=3)
+    return f"{message}. Near it: {', '.join(near)}" if near else message
+
+
+def parameters_of(named):
+    """The parameters of a class by name, those of its bases too."""
+    made_by, found = _imported(named["class_path"]), {}
+    for base in made_by.__mro__[:-1] if inspect.isclass(made_by) else [made_by]:
+        found = {**inspect.signature(base).parameters, **found}
+    return found
+
+
+def _pruned(named):
+    """What `_parsed` gave, without the arguments that are as the class has them."""
+    if isinstance(named, list):
+        return [_pruned(one) for one in named]
+    if not _is_spec(named):
+        return named
+    defaults = _defaults(named["class_path"])
+    given = (named.get("init_args") or {}).items()
+    kept = {name: _pruned(x) for name, x in given if name not in defaults or x != defaults[name]}
+    return spec(named["class_path"], **kept)
+
+
+@functools.cache
+def _defaults(class_path):
+    parser, made_by = jsonargparse.ArgumentParser(), _imported(class_path)
+    is_class = inspect.isclass(made_by)
+    add = parser.add_class_arguments if is_class else parser.add_function_arguments
+    names = add(made_by, skip=set(FILLED), fail_untyped=False)
+    defaults = parser.get_defaults().as_dict()
+    return {name: defaults[name] for name in names if name in defaults}
+
+
+def class_of(named):
+    """The class that a spec names; for a function that makes one, e.g. a class method, its class.
+
+    Raises:
+        ValueError: If it is gone.
+    """
+    made_by = _imported(named["class_path"])
+    if inspect.isclass(made_by):
+        return made_by
+    return typing.get_type_hints(made_by)["return"]
+
+
+def built(named, facts):
+    """The object that a spec names, its parameters filled in.
+
+    A parameter of one of the names of `facts` gets its value, unless it is given or is off by
+    default (None). A class may want that one, too: then it has the name in `from_data`.
+
+    Args:
+        named: A dict of `class_path` and `init_args`, or a list of such.
+        facts: Values by name; functions of none are called for theirs.
+    """
+    if isinstance(named, list):
+        return [built(one, facts) for one in named]
+    made_by, given = _imported(named["class_path"]), {}
+    for name, value in (named.get("init_args") or {}).items():
+        given[name] = built(value, facts) if _is_spec(value) else value
+    for name, parameter in inspect.signature(made_by).parameters.items():
+        is_off = parameter.default is None and name not in getattr(made_by, "from_data", ())
+        if name in facts and name not in given and not is_off:
+            value = facts[name]
+            given[name] = value() if inspect.isfunction(value) else value
+    return made_by(**given)
+
+
+def short_name(named):
+    """The name of a class without its package."""
+    return named["class_path"].rpartition(".")[2]
+
+
+def _imported(class_path):
+    try:
+        return pkgutil.resolve_name(class_path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{class_path} can't be imported ({error}). Its file must be in the current folder, or "
+            "installed"
+        ) from None
+
+
+@functools.cache
+def _parser_of_classes():
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    add_roles(parser)
+    return parser
+
+
+@functools.cache
+def _base(path):
+    # The classes of this package can then be named without it.
+    import tfrs_croloss.retrieval  # noqa: F401
+
+    if path.startswith("tf_keras."):
+        from tfrs_croloss.retrieval.requirements import tf_keras
+
+        return functools.reduce(getattr, path.split(".")[1:], tf_keras)
+    return pkgutil.resolve_name(path)
+
+
+def _classes(base):
+    for cls in base.__subclasses__():
+        yield cls
+        yield from _classes(cls)
+
+
+def _is_spec(value):
+    return isinstance(value, dict) and "class_path" in value
+
+
+def in_words(value):
+    """A spec, or a list of such, as one would write it in Python; all else as it is."""
+    if isinstance(value, list) and any(map(_is_spec, value)):
+        return ", ".join(map(in_words, value))
+    if not _is_spec(value):
+        return str(value)
+    arguments = value["init_args"].items()
+    return f"{short_name(value)}({', '.join(f'{name}={in_words(x)}' for name, x in arguments)})"
