@@ -20,7 +20,7 @@ import orjson
 import psutil
 
 from benchmarks.expected import Expected
-from pipelines.cluster import free_ports
+from tfrs_croloss.commands.training.cluster import free_ports
 
 CONCURRENCIES = (1, 2, 4, 8, 16, 32)
 # For the swap, the long run and the end.

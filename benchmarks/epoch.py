@@ -19,8 +19,8 @@ from jsonargparse import auto_cli
 
 from benchmarks.backends import backend
 from benchmarks.loss import embeddings, three_products
-from pipelines.build import build_model, load_data
-from pipelines.options import Config
+from tfrs_croloss.commands.experiment.build import build_model, load_data
+from tfrs_croloss.commands.experiment.options import Config
 from tfrs_croloss.data import training_batches
 from tfrs_croloss.retrieval.requirements import tf, tf_keras
 

@@ -25,7 +25,7 @@ import numpy as np
 from jsonargparse import auto_cli
 from tqdm import tqdm
 
-from pipelines.training import open_run
+from tfrs_croloss.commands.training.trainer import open_run
 from tfrs_croloss.index import ExactIndex, ScaNNIndex
 from tfrs_croloss.retrieval.requirements import tf, tfrs
 from tfrs_croloss.serving.search import ExactSearch

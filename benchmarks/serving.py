@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse
 from jsonargparse import auto_cli
 
-from pipelines.training import open_run, seen_items
+from tfrs_croloss.commands.training.trainer import open_run, seen_items
 from tfrs_croloss.serving import export_model
 
 PYTHON = Path(".venv-serving/bin/python")

@@ -13,9 +13,9 @@ import numpy as np
 from jsonargparse import auto_cli
 from tqdm import tqdm
 
-from pipelines.build import build_model, load_data
-from pipelines.options import Config
 from tfrs_croloss import CROLoss, MultiMarginLoss
+from tfrs_croloss.commands.experiment.build import build_model, load_data
+from tfrs_croloss.commands.experiment.options import Config
 from tfrs_croloss.data import training_batches
 from tfrs_croloss.evaluation import evaluate
 from tfrs_croloss.index import build_index

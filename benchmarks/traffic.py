@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from pipelines.cluster import free_ports
+from tfrs_croloss.commands.training.cluster import free_ports
 
 WORKERS, USERS, DIM, WARM_UP, STEPS = 2, 100_000, 64, 3, 10
 

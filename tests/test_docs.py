@@ -23,9 +23,9 @@ import tensorflow_recommenders as tfrs
 import yaml
 
 import tfrs_croloss
-from pipelines import space
-from pipelines.cli import COMMANDS
 from tests.pages import BLOCK, ON_RATINGS, PAGES, ROOT, blocks, commands, make
+from tfrs_croloss.commands.cli import COMMANDS
+from tfrs_croloss.commands.tuning import space
 
 NAMED = {"ids": lambda page: page.name}
 SHELL = [page for page in PAGES if blocks(page, "bash")]
@@ -190,7 +190,8 @@ def test_blocks_of_docstrings_run(block):
         "ops": keras.ops,
         "tfrs": tfrs,
     }
-    exec(block, {**vars(tfrs_croloss), **given})
+    ours = {name: getattr(tfrs_croloss, name) for name in tfrs_croloss.__all__}
+    exec(block, {**ours, **given})
 
 
 def test_docstrings_have_blocks():

@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipelines.cluster import free_ports
 from tests import pages
 from tests.pages import GUIDE, ROOT
+from tfrs_croloss.commands.training.cluster import free_ports
 
 
 def blocks(language):

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines import cluster, training
-from pipelines.cli import main
-from pipelines.options import Config
+from tfrs_croloss.commands.cli import main
+from tfrs_croloss.commands.experiment.options import Config
+from tfrs_croloss.commands.training import cluster, trainer
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +28,7 @@ STEPS = 4 * STEPS_AN_EPOCH
 
 
 def command(*options):
-    return [sys.executable, "-m", "pipelines", *options]
+    return [sys.executable, "-m", "tfrs_croloss.commands", *options]
 
 
 def completed(*options):
@@ -69,7 +69,11 @@ def assert_same_training(run, expected, num_steps, atol):
 def children(process):
     """The commands that it has started; not what reads its stderr."""
     path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    return [int(child) for child in path.read_text().split() if "pipelines" in command_of(child)]
+    return [
+        int(child)
+        for child in path.read_text().split()
+        if "tfrs_croloss.commands" in command_of(child)
+    ]
 
 
 def command_of(pid):
@@ -212,7 +216,7 @@ def test_a_kill_within_an_epoch_or_before_its_validation(
 ):
     """The resumed run ends as the unbroken one, its losses over whole epochs included."""
     options = [*train_options, "--save_every", "6", "--runs", str(tmp_path), "--name", "killed"]
-    counted = training._Progress.on_train_batch_end
+    counted = trainer._Progress.on_train_batch_end
 
     def count_until_killed(progress, batch, logs=None):
         counted(progress, batch, logs)
@@ -220,7 +224,7 @@ def test_a_kill_within_an_epoch_or_before_its_validation(
             raise Killed
 
     with monkeypatch.context() as patches:
-        patches.setattr(training._Progress, "on_train_batch_end", count_until_killed)
+        patches.setattr(trainer._Progress, "on_train_batch_end", count_until_killed)
         with pytest.raises(Killed):
             main(options)
     last = tmp_path / "killed" / "checkpoints" / "last"

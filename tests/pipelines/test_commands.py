@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import yaml
 
-from pipelines.cli import main
-from pipelines.recommend import ask
-from pipelines.training import open_run, seen_items, train
+from tfrs_croloss.commands.cli import main
+from tfrs_croloss.commands.recommend import ask
+from tfrs_croloss.commands.training.trainer import open_run, seen_items, train
 from tfrs_croloss.index import ExactIndex
 from tfrs_croloss.serving import export_model
 
@@ -152,7 +152,15 @@ def test_a_scann_export_is_asked_as_any_other(run, tmp_path, capfd):
     main(["export", "--run", str(run), "--k", "5", "--index", "scann", "--output", str(model)])
     exact = tmp_path / "exact"
     main(["export", "--run", str(run), "--k", "5", "--output", str(exact)])
-    command = [sys.executable, "-m", "pipelines", "recommend", "--users", "u1", "--model"]
+    command = [
+        sys.executable,
+        "-m",
+        "tfrs_croloss.commands",
+        "recommend",
+        "--users",
+        "u1",
+        "--model",
+    ]
     answers = [
         subprocess.run([*command, str(path)], capture_output=True, text=True, check=True).stdout
         for path in (model, exact)
@@ -201,7 +209,7 @@ def test_help(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([*command, "--help"])
     assert stopped.value.code == 0
-    assert "usage: python -m pipelines" in capsys.readouterr().out
+    assert "usage: tfrs-croloss" in capsys.readouterr().out
 
 
 def test_training_stops_when_validation_no_longer_gains(run, monkeypatch, tmp_path):

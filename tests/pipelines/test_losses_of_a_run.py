@@ -8,12 +8,12 @@ import pytest
 import tensorflow as tf
 from jsonargparse import Namespace
 
-from pipelines import training
-from pipelines.build import build_model, load_data
-from pipelines.cli import main
-from pipelines.losses import LOSSES, build_loss
-from pipelines.options import Config, LossOptions
-from pipelines.thresholds import RefreshThresholds
+from tfrs_croloss.commands.cli import main
+from tfrs_croloss.commands.experiment.build import build_model, load_data
+from tfrs_croloss.commands.experiment.losses import LOSSES, build_loss
+from tfrs_croloss.commands.experiment.options import Config, LossOptions
+from tfrs_croloss.commands.training import trainer
+from tfrs_croloss.commands.training.thresholds import RefreshThresholds
 
 # 60 users have 14 training interactions each, and a batch has 64 of them.
 STEPS_AN_EPOCH = 14
@@ -149,7 +149,7 @@ def test_a_resumed_run_has_the_thresholds_of_an_unbroken_one(
     """Where an epoch begins that takes new ones, and in its middle, where it must not."""
     options, runs = slk_options
     name = f"killed-{killed_at}"
-    counted = training._Progress.on_train_batch_end
+    counted = trainer._Progress.on_train_batch_end
 
     def count_until_killed(progress, batch, logs=None):
         counted(progress, batch, logs)
@@ -157,7 +157,7 @@ def test_a_resumed_run_has_the_thresholds_of_an_unbroken_one(
             raise Killed
 
     with monkeypatch.context() as patches:
-        patches.setattr(training._Progress, "on_train_batch_end", count_until_killed)
+        patches.setattr(trainer._Progress, "on_train_batch_end", count_until_killed)
         with pytest.raises(Killed):
             main([*options, "--name", name])
     last = tf.train.latest_checkpoint(runs / name / "checkpoints" / "last")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipelines import training
-from pipelines.cli import main
+from tfrs_croloss.commands.cli import main
+from tfrs_croloss.commands.training import trainer
 
 # (1 + cos(π · epoch / 4)) / 2
 COSINE = [1.0, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2]
@@ -15,13 +15,13 @@ STEPS = 14  # An epoch's: 60 users have 14 training interactions each, and a bat
 def rates(monkeypatch):
     """Those of the epochs in their order, as training has them at each one's end."""
     seen = []
-    end = training._Progress.on_epoch_end
+    end = trainer._Progress.on_epoch_end
 
     def on_epoch_end(self, epoch, logs=None):
         seen.append(float(self.model.optimizer.learning_rate))
         return end(self, epoch, logs)
 
-    monkeypatch.setattr(training._Progress, "on_epoch_end", on_epoch_end)
+    monkeypatch.setattr(trainer._Progress, "on_epoch_end", on_epoch_end)
     return seen
 
 
@@ -53,7 +53,7 @@ def test_a_resumed_run_goes_on_with_the_rate_of_its_epoch(
     train_options, tmp_path, rates, monkeypatch
 ):
     command = [*options(train_options, tmp_path), "--schedule", "cosine", "--name", "killed"]
-    save = training.tf.train.CheckpointManager.save
+    save = trainer.tf.train.CheckpointManager.save
 
     def save_until_killed(manager, number):
         if number > 2 * STEPS + 6:
@@ -61,7 +61,7 @@ def test_a_resumed_run_goes_on_with_the_rate_of_its_epoch(
         return save(manager, number)
 
     with monkeypatch.context() as patches:
-        patches.setattr(training.tf.train.CheckpointManager, "save", save_until_killed)
+        patches.setattr(trainer.tf.train.CheckpointManager, "save", save_until_killed)
         with pytest.raises(Killed):
             main(command)
     assert len(rates) == 2

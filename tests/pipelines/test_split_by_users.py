@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipelines import training
-from pipelines.build import build_model, build_negatives, load_data
-from pipelines.cli import main
-from pipelines.options import Config
-from pipelines.recommend import ask
-from pipelines.runs import Run
-from pipelines.training import open_run
 from tests.evaluation.naive import measure, top
+from tfrs_croloss.commands.cli import main
+from tfrs_croloss.commands.experiment.build import build_model, build_negatives, load_data
+from tfrs_croloss.commands.experiment.options import Config
+from tfrs_croloss.commands.experiment.runs import Run
+from tfrs_croloss.commands.recommend import ask
+from tfrs_croloss.commands.training import trainer
+from tfrs_croloss.commands.training.trainer import open_run
 from tfrs_croloss.data import split_users, training_batches
 
 LENGTH, SIZES = 6, (5, 20)
@@ -202,7 +202,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("run", ["false"], indirect=True)
 def test_a_killed_run_resumes(run, options, tmp_path, monkeypatch):
-    save = training.tf.train.CheckpointManager.save
+    save = trainer.tf.train.CheckpointManager.save
 
     def save_until_killed(manager, number):
         # Of 13 steps an epoch, that is in the middle of the third.
@@ -213,7 +213,7 @@ def test_a_killed_run_resumes(run, options, tmp_path, monkeypatch):
     command = [*options, "--mask_seen", "false", "--save_every", "5", "--runs", str(tmp_path)]
     command += ["--name", "killed"]
     with monkeypatch.context() as patches:
-        patches.setattr(training.tf.train.CheckpointManager, "save", save_until_killed)
+        patches.setattr(trainer.tf.train.CheckpointManager, "save", save_until_killed)
         with pytest.raises(Killed):
             main(command)
     before = Run(tmp_path / "killed").history()

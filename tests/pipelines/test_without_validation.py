@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from pipelines.cli import main
-from pipelines.training import open_run
+from tfrs_croloss.commands.cli import main
+from tfrs_croloss.commands.training.trainer import open_run
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +38,11 @@ def test_it_resumes(run, train_options, tmp_path, monkeypatch):
     class Killed(BaseException):
         pass
 
-    from pipelines import training
+    from tfrs_croloss.commands.training import trainer
 
     options = [*train_options, "--validation_share", "0", "--validate_every", "1"]
     options += ["--patience", "1", "--runs", str(tmp_path), "--name", "mine"]
-    save_epoch = training._State.save_epoch
+    save_epoch = trainer._State.save_epoch
 
     def save_and_die(state, row, select):
         save_epoch(state, row, select)
@@ -50,7 +50,7 @@ def test_it_resumes(run, train_options, tmp_path, monkeypatch):
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._State, "save_epoch", save_and_die)
+        patch.setattr(trainer._State, "save_epoch", save_and_die)
         with pytest.raises(Killed):
             main(options)
     main(options)

@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from pipelines.cluster import free_ports
+from tfrs_croloss.commands.training.cluster import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 PYTHON = ROOT / ".venv-serving" / "bin" / "python"

@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from pipelines.serve import main
 from tests.service.exports import K, data_of, exact, model_of, users_of
 from tests.service.server import PREDICT, ROOT, serving, start
+from tfrs_croloss.commands.service.serve import main
 from tfrs_croloss.serving import export_model
 
 
@@ -99,7 +99,7 @@ def test_without_a_model(tmp_path):
     assert server.process.wait(timeout=60) == 2
     assert server.log().splitlines()[-1] == (
         f"error: {tmp_path}/nothing: expected a folder with a version that loads, as "
-        f"{tmp_path}/nothing/1/saved_model.pb. Write one with `python -m pipelines export`"
+        f"{tmp_path}/nothing/1/saved_model.pb. Write one with `tfrs-croloss export`"
     )
 
 
