@@ -1,6 +1,8 @@
 """`python -m pipelines.serve` is `tfrs-croloss serve`."""
 
-from tfrs_croloss.commands.service.serve import main
+import sys
+
+from tfrs_croloss.commands.cli import main
 
 if __name__ == "__main__":
-    main()
+    main(["serve", *sys.argv[1:]])

@@ -66,7 +66,8 @@ def as_json(request):
 def start(model, log, *options, port=None):
     """A process that serves, or does not."""
     port = port or free_ports(1)[0]
-    command = [PYTHON, "-m", "pipelines.serve", "--model", model, "--port", str(port), *options]
+    command = [PYTHON, "-m", "tfrs_croloss.commands", "serve", "--model", model]
+    command += ["--port", str(port), *options]
     with log.open("w") as file:
         # This environment's settings are not the server's.
         environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}

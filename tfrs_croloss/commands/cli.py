@@ -9,6 +9,8 @@ from typing import Literal
 import jsonargparse
 
 from tfrs_croloss.commands.experiment import options
+from tfrs_croloss.commands.extras import check_extras
+from tfrs_croloss.commands.service.serve import serve
 
 DESCRIPTION = """From interactions to a served top-N: train a two-tower model with a loss of your
 choice, measure its Recall@N, export it, ask it for items."""
@@ -196,7 +198,7 @@ def demo(name: str = "demo", seeds: int = 1, runs: str = "runs"):
 
 # No word of a command line can hold it.
 MARK = "\0"
-COMMANDS = (train, tune, evaluate, export, recommend, compare, demo)
+COMMANDS = (train, tune, evaluate, export, recommend, compare, demo, serve)
 
 
 def _command(name, chosen):
@@ -215,6 +217,7 @@ def main(args=None):
     if command is recommend:
         chosen["users"] = [user.removeprefix(MARK) for user in chosen["users"]]
     try:
+        check_extras(command.__name__)
         command(**chosen)
     except (ValueError, OSError, ImportError) as error:
         # The data, the options, the disk and missing packages say their own fix. Anything else is

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from pathlib import Path
+from importlib.resources import files
 
 from tfrs_croloss.commands.comparison.compare import write_results
 from tfrs_croloss.commands.comparison.file import Comparison
@@ -19,7 +19,7 @@ from tfrs_croloss.commands.reports.console import (
 from tfrs_croloss.commands.trained import evaluate_served
 from tfrs_croloss.commands.training.trainer import export_run, open_run, train
 
-SETTINGS = Path(__file__).with_name("demo.yaml")
+SETTINGS = files(__package__) / "demo.yaml"
 NUM_SHOWN_USERS = 3
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tfrs_croloss.commands.saved_models import load, versions
+from tfrs_croloss._saved_models import latest_version, load
 
 
 def recommend(path, users, k=10, histories=None, titles=None, seen=None):
@@ -63,8 +63,7 @@ def ask(path, users, k, histories=None):
         k: Items a user.
         histories: A list of item ids for each user, for a model with a history tower.
     """
-    # The latest version in the folder; or the folder itself.
-    model = load(max(versions(path).items(), default=(0, path))[1])
+    model = load(latest_version(path))
     serve = model.signatures["serving_default"]
     inputs = serve.structured_input_signature[1]
     features = {"user_ids": _ids(users, inputs["user_ids"].dtype, "user")}

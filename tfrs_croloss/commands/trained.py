@@ -2,7 +2,7 @@
 
 import tempfile
 
-from tfrs_croloss._files import latest_version
+from tfrs_croloss._saved_models import latest_version
 from tfrs_croloss.commands.experiment.runs import read_json, write_json
 from tfrs_croloss.commands.training.trainer import evaluate_exactly, export, open_run
 from tfrs_croloss.evaluation import evaluate_export, training_segments

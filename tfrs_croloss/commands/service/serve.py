@@ -1,4 +1,4 @@
-"""Serving an exported model over HTTP, with TensorFlow and KServe: `make serve`."""
+"""Serving an exported model over HTTP, with TensorFlow and KServe: `tfrs-croloss serve`."""
 
 import ipaddress
 import logging
@@ -6,7 +6,6 @@ import signal
 import ssl
 import sys
 
-import jsonargparse
 from jsonargparse.typing import PositiveInt, restricted_number_type, restricted_string_type
 
 Port = restricted_number_type("Port", int, [(">=", 0), ("<=", 65_535)])
@@ -151,23 +150,3 @@ def _is_loopback(host):
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def main(args=None):
-    parser = jsonargparse.ArgumentParser(
-        prog="tfrs-croloss serve", description=serve.__doc__.split("Args:")[0]
-    )
-    parser.add_function_arguments(serve, as_group=False)
-    chosen = parser.parse_args(args).as_dict()
-    try:
-        serve(**chosen)
-    except ImportError as error:
-        print(f"error: {error}. `make serve` installs what it needs", file=sys.stderr)
-        sys.exit(2)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

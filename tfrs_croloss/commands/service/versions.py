@@ -10,7 +10,7 @@ from kserve.logging import logger
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tfrs_croloss.commands.saved_models import load, versions
+from tfrs_croloss._saved_models import load, versions
 from tfrs_croloss.commands.service.signature import Signature
 
 # As in TensorFlow Serving.

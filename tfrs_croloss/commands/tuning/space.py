@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from importlib.resources import files
 from pathlib import Path
 
 import jsonargparse
@@ -12,7 +13,7 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 from tfrs_croloss.commands.experiment.options import Config, DataOptions
 from tfrs_croloss.tuning import build_space
 
-SPACES = Path(__file__).with_name("spaces.yaml")
+SPACES = files(__package__) / "spaces.yaml"
 COMMON = "common"
 # What a search leaves alone, beside the data: how long to train, how to judge it, and where.
 LEFT_ALONE = {
