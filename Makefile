@@ -65,14 +65,14 @@ $(VENV)/.installed: $(VENV)/.locked pyproject.toml
 	@touch $@
 
 demo: install ## Train, evaluate, export and recommend on a small data set
-	$(BIN)/python -m pipelines demo $(ARGS)
+	$(BIN)/tfrs-croloss demo $(ARGS)
 
 # The tables of docs/results*.md, each from a file of docs/results/. DATA is the folder of the splits.
 results-%: docs/results/%.yaml install ## The table of docs/results/%.yaml: make results-health DATA=FOLDER
-	$(BIN)/python -m pipelines compare --config $< --data "$(DATA)" --name $@ $(ARGS)
+	$(BIN)/tfrs-croloss compare --config $< --data "$(DATA)" --name $@ $(ARGS)
 
 serve: $(SERVING)/.locked ## Serve MODEL=runs/demo/export over HTTP, on port 8501
-	$(SERVING)/bin/python -m pipelines.serve --model $(MODEL) $(ARGS)
+	$(SERVING)/bin/python -m pipelines serve --model $(MODEL) $(ARGS)
 
 test: lint ## Check the code as lint does, then run the tests
 	$(BIN)/python $(PYTEST) $(ARGS)
@@ -112,7 +112,8 @@ notebooks: ## Run notebooks/, and write the outputs into them: ARGS="1 5" for so
 docs: install ## Build the site into build/site, and fail on a warning
 	rm -rf build/docs build/site
 	mkdir -p build/docs
-	cp -r --parents *.md LICENSE NOTICE docs pipelines/*.yaml build/docs
+	cp -r --parents *.md LICENSE NOTICE docs tfrs_croloss/commands/demo.yaml \
+		tfrs_croloss/commands/tuning/spaces.yaml build/docs
 	cp -r website/api website/website.css build/docs
 	$(BIN)/python -m website.notebooks build/docs
 	$(BIN)/python -m zensical build --clean --strict

@@ -94,7 +94,7 @@ async def measure(folder, k, seconds, requests):
     address = f"http://127.0.0.1:{port}/v1/models/model"
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.serve", "--model", model, "--port", str(port)],
+            [sys.executable, "-m", "pipelines", "serve", "--model", model, "--port", str(port)],
             stdout=log,
             stderr=log,
         )

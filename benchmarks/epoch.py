@@ -2,7 +2,7 @@
 
     python -m benchmarks.epoch --run.train path/to/train.tsv.xz
 
-trains the model that `python -m pipelines train` trains, and times in the same process what no
+trains the model that `tfrs-croloss train` trains, and times in the same process what no
 such step can do without: three products of the batch with the shared negatives, in the blocks that
 the loss takes, and the update of the tables by the optimizer. What is left is the loss, the
 embeddings' gathers and gradients, the negatives, tf.data and Python. Beside it stands the update
@@ -29,7 +29,7 @@ def measure(run: Config, output: Path = Path("docs/performance-epoch.json"), epo
     """Measures epochs of a run; the first, which compiles, does not count.
 
     Args:
-        run: Data, model and training, as of `python -m pipelines train`.
+        run: Data, model and training, as of `tfrs-croloss train`.
         output: JSON file to write.
         epochs: Epochs that count.
     """

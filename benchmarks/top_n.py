@@ -104,7 +104,7 @@ def measure(run: Config, output: Path, seeds: int = 3, only: list[str] | None = 
     """Measures every setting, or goes on where a run was cut off.
 
     Args:
-        run: Data, model and training, as of `python -m pipelines train`; its temperature is
+        run: Data, model and training, as of `tfrs-croloss train`; its temperature is
             that of all CROLosses.
         output: Path of the results, without an ending; writes .jsonl, .md and .png.
         seeds: Number of seeds, from 0; at least 2, for a deviation.

@@ -2,7 +2,7 @@
 
     python -m benchmarks.traffic --items 1000000
 
-trains the model of `python -m pipelines train` on made-up ids, for a catalogue of any size.
+trains the model of `tfrs-croloss train` on made-up ids, for a catalogue of any size.
 """
 
 import os

@@ -177,13 +177,12 @@ def test_an_output_folder_that_cannot_be_written(train, tmp_path):
 
 
 def test_a_full_disk(train, monkeypatch, tmp_path):
-    from tfrs_croloss.commands.training import trainer
-    from tfrs_croloss.commands.training.trainer import tf
+    from tfrs_croloss.retrieval.requirements import tf
 
     def full(*args, **kwargs):
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 
-    monkeypatch.setattr(trainer.tf.train.CheckpointManager, "save", full)
+    monkeypatch.setattr(tf.train.CheckpointManager, "save", full)
     code, err = train(csv(*ROWS))
     assert code == 2
     assert "could not write to" in err

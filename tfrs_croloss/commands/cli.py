@@ -83,9 +83,9 @@ def evaluate(
         target_recall: Share of the best that scann is to find, as of `export`.
     """
     from tfrs_croloss.commands.reports.console import print_evaluation
-    from tfrs_croloss.commands.trained import evaluate_run
+    from tfrs_croloss.commands.trained import TrainedRun
 
-    path, content = evaluate_run(run, index, model, top_n, target_recall)
+    path, content = TrainedRun(run).evaluate(index, model, top_n, target_recall)
     print_evaluation(content, "Test set")
     print(f"Served by: {content['model'] or 'an export made for this, and thrown away'}")
     print(f"Metrics: {path}")
@@ -113,9 +113,9 @@ def export(
         output: Folder of the versions, each a SavedModel; <run>/export by default.
         version: Number of this one, to replace it if it is there; by default the next.
     """
-    from tfrs_croloss.commands.training.trainer import export_run
+    from tfrs_croloss.commands.trained import TrainedRun
 
-    path = export_run(run, output, index=index, k=k, target_recall=target_recall, version=version)
+    path = TrainedRun(run).export(output, index, k, target_recall, version)
     print(f"SavedModel: {path}")
     print(f"Next: tfrs-croloss recommend --model {path.parent} --users ID ...")
 

@@ -16,8 +16,8 @@ from tfrs_croloss.commands.reports.console import (
     print_counts,
     print_verdicts,
 )
-from tfrs_croloss.commands.trained import evaluate_served
-from tfrs_croloss.commands.training.trainer import export_run, open_run, train
+from tfrs_croloss.commands.trained import TrainedRun
+from tfrs_croloss.commands.training.trainer import train
 
 SETTINGS = files(__package__) / "demo.yaml"
 NUM_SHOWN_USERS = 3
@@ -51,7 +51,7 @@ def demo(folder, command, seeds):
     console.rule("3. Top-N recall on the test set")
     results = gather(comparison, command, has_own_processes=False)
     for name, configs in comparison.configs.items():
-        served = [_measure(folder, config) for config in configs]
+        served = [_measure(folder, config, data) for config in configs]
         results["losses"][name]["test"]["scann"] = {
             metric: [each[metric] for each in served] for metric in served[0]
         }
@@ -61,7 +61,7 @@ def demo(folder, command, seeds):
 
     console.rule(f"4. The {comparison.ours} model, served")
     best = folder / comparison.configs[comparison.ours][0].name
-    saved_model = export_run(best, output=folder / "export", version=1)
+    saved_model = TrainedRun(best, data).export(folder / "export", version=1)
     _recommend(folder, saved_model, data)
 
     console.rule("5. What next")
@@ -81,12 +81,12 @@ def demo(folder, command, seeds):
     )
 
 
-def _measure(folder, config):
+def _measure(folder, config, data):
     """Test metrics of a complete run's ScaNN export, measured once."""
     path = folder / "served" / f"{config.name}.json"
     if not path.exists():
-        _, config, data, model = open_run(folder / config.name)
-        write_json(path, evaluate_served(config, data, model, "scann").as_dict())
+        found = TrainedRun(folder / config.name, data).evaluate_export("scann")
+        write_json(path, found.as_dict())
     return read_json(path)
 
 

@@ -24,8 +24,8 @@ from tfrs_croloss.commands.reports.plots import (
     plot_recall,
     plot_training,
 )
+from tfrs_croloss.commands.trained import TrainedRun
 from tfrs_croloss.commands.training.cluster import COMMAND, LAUNCHER
-from tfrs_croloss.commands.training.trainer import open_run
 
 # Of what a run wrote to stderr, kept to say why it failed.
 LAST_WORDS = 8192
@@ -89,8 +89,8 @@ def write_results(comparison, results, data=None):
     data = load_data(comparison.all_configs[0]) if data is None else data
     pushes = {}
     for name, (first, *_) in runs.items():
-        _, config, _, model = open_run(first.folder, data)
-        pushes[name] = gradient_by_rank(config, data, model)
+        trained = TrainedRun(first.folder, data)
+        pushes[name] = gradient_by_rank(trained.config, data, trained.model)
     plot_gradient(pushes, folder / "gradient.png")
 
 

@@ -41,7 +41,7 @@ def gradient_by_rank(config, data, model):
     Args:
         config: The run's `Config`.
         data: Its `RetrievalData`.
-        model: Its model, as `open_run` gives it.
+        model: Its model, as a `TrainedRun` has it.
     """
     # Without a memory: what it holds are embeddings, which the probe has no scores of.
     task = build_task(config, len(data.items))

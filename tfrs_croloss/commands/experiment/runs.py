@@ -43,6 +43,11 @@ class Run:
         self.export = self.folder / "export"
 
     @classmethod
+    def of(cls, config):
+        """The run of a `Config`, which need not be there yet."""
+        return cls(Path(config.runs) / config.name)
+
+    @classmethod
     def create(cls, config, is_chief=True):
         """Opens the folder for `config`: a new one, or one that the same config began.
 
@@ -53,7 +58,7 @@ class Run:
         Raises:
             ValueError: If the folder holds a run of another config.
         """
-        run = cls(Path(config.runs) / config.name)
+        run = cls.of(config)
         if run.checkpoints.exists() and any(run.checkpoints.glob("*/checkpoint")):
             check_unchanged(
                 run.folder, "run", dataclasses.asdict(run.config()), dataclasses.asdict(config)

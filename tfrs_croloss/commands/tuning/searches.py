@@ -137,12 +137,11 @@ class Trial(Run):
 
     def begin(self, config, parent):
         """Opens the folder, with the checkpoints of `parent` where it goes on from one."""
-        run = Run.create(config)
+        Run.create(config)
         # They are gone in a search that has been reported on; then it trains from nothing.
         if parent is not None and parent.checkpoints.exists() and not self.checkpoints.exists():
             with replaced_folder(self.checkpoints) as copy:
                 shutil.copytree(parent.checkpoints, copy)
-        return run
 
     def end(self, row, is_continued):
         """Keeps the best epoch's row; with `is_continued` the checkpoints, too."""

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from tfrs_croloss.commands.experiment.build import build_task, load_data
 from tfrs_croloss.commands.experiment.runs import read_json
 from tfrs_croloss.commands.training.strategy import build_strategy
-from tfrs_croloss.commands.training.trainer import validate
+from tfrs_croloss.commands.training.trainer import Trainer
 from tfrs_croloss.commands.tuning.searches import Search
 from tfrs_croloss.commands.tuning.space import read_space
 from tfrs_croloss.commands.tuning.tune_report import legible, print_report, write_report
@@ -60,14 +60,14 @@ def tune(config, tuning):
     data = load_data(config)
     search = Search(config, tuning, space, data.fingerprint())
     _check_space(search, data)
-    trainer = _Trainer(search, _without_test(data), strategy)
+    train = _Trials(search, _without_test(data), strategy)
     if role == "worker":
-        _work(search, trainer)
+        _work(search, train)
         return None
     search.check()
     search.write()
     if not search.is_complete:
-        tuner = _tuner(search, trainer)
+        tuner = _tuner(search, train)
         with _shown(search, tuner) as on_end, warnings.catch_warnings():
             # The report says it.
             warnings.filterwarnings("ignore", message="the search space is used up")
@@ -77,10 +77,10 @@ def tune(config, tuning):
     return search
 
 
-def _work(search, trainer):
+def _work(search, train):
     """Runs trials until the chief has no more; writes nothing but these."""
     if not search.is_complete:
-        tuner = _tuner(search, trainer)
+        tuner = _tuner(search, train)
         # It writes the settings before it answers.
         tuner.wait_for_chief()
         search.check()
@@ -89,7 +89,7 @@ def _work(search, trainer):
     print(f"The search in {search.folder} has ended: its chief has the results")
 
 
-class _Trainer:
+class _Trials:
     """Trains what a trial is assigned; called by the tuner."""
 
     def __init__(self, search, data, strategy):
@@ -112,9 +112,9 @@ class _Trainer:
         return trial.validation[search.config.select]
 
     def _validate(self, config, trial, parent):
-        run = trial.begin(config, parent)
+        trial.begin(config, parent)
         try:
-            return validate(run, config, self.data, self.strategy)
+            return Trainer(config, self.data, self.strategy).fit()
         except tf.errors.ResourceExhaustedError as error:
             raise ValueError(f"out of memory: {error.message}") from error
 
