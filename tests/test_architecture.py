@@ -63,6 +63,25 @@ def test_the_ground_floor_imports_nothing_from_above():
             assert first != "tfrs_croloss" or second in BASE, path
 
 
+# The rooms of the commands: each imports only those before it, and the service none.
+ROOMS = (
+    *("quiet", "extras", "recommend", "reports", "experiment", "training", "trained"),
+    *("tuning", "comparison", "demo", "service", "cli", "__main__"),
+)
+
+
+def test_the_rooms_of_the_commands_have_no_circles():
+    folder = ROOT / "tfrs_croloss" / "commands"
+    rooms = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert rooms | {path.parent.name for path in folder.glob("*/__init__.py")} == set(ROOMS)
+    for path in folder.glob("**/*.py"):
+        room = path.relative_to(folder).parts[0].removesuffix(".py")
+        for name in imports(path):
+            if name.startswith("tfrs_croloss.commands.") and room != "__init__":
+                other = name.split(".")[2]
+                assert ROOMS.index(other) <= ROOMS.index(room), path
+
+
 def test_errors_end_without_a_full_stop():
     messages = [
         (path, node.lineno, part)

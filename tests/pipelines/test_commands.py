@@ -124,9 +124,10 @@ def test_export_and_recommend(run, tmp_path, capsys):
     main(["export", "--run", str(run), "--k", "10", "--output", str(model)])
     titles, seen = tmp_path / "titles.json", tmp_path / "seen.json"
     opened = TrainedRun(run)
-    data, trained, seen = opened.data, opened.model, opened.measure.seen()
+    data, trained = opened.data, opened.model
     queries = trained.query_embeddings({"user": np.arange(len(data.users))})
-    found = ExactIndex(trained.candidate_embeddings()).search(queries, 10, seen)
+    index = ExactIndex(trained.candidate_embeddings())
+    found = index.search(queries, 10, opened.measure.seen())
     expected = data.items.decode(found.positions).astype(str).tolist()
     users = data.users.ids.tolist()
     assert ask(model, [*users, "nobody"], 10)[0][:-1] == expected

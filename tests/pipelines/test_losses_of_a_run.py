@@ -94,13 +94,10 @@ def config_of(ratings, **options):
 
 
 def test_thresholds_are_refreshed_every_so_many_epochs(ratings):
-    config = config_of(ratings, loss="slk", for_top_n=7, refresh_thresholds=2)
+    config = config_of(ratings, loss="slk", for_top_n=7, refresh_thresholds=2, batch=64)
     data = load_data(config)
     trainer = Trainer(config, data)
-    model, (callback,) = (
-        trainer.model,
-        [x for x in trainer.callbacks if isinstance(x, RefreshThresholds)],
-    )
+    model, callback = trainer.model, RefreshThresholds(trainer)
     callback.set_model(model)
     random = np.random.default_rng(0)
 

@@ -9,9 +9,6 @@ from tfrs_croloss.commands.comparison.file import GIVEN
 from tfrs_croloss.commands.experiment.runs import read_arrays
 from tfrs_croloss.evaluation import paired_bootstrap
 
-LEVEL = 0.05
-METRICS = ("recall", "ndcg")
-
 
 def gather(comparison, command, failures=None, has_own_processes=True):
     """Reads the complete runs of a comparison.
@@ -116,12 +113,6 @@ def significance_of(per_user, baseline):
             "p": float(test.p[i]),
         }
     return found
-
-
-def is_significant(result, metric):
-    """Whether a loss differs from the baseline by more than its users' luck."""
-    found = result.get("significance", {}).get(metric)
-    return found is not None and found["p"] < LEVEL
 
 
 def _over_seeds(metrics, has_own_processes):

@@ -8,11 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tfrs_croloss.commands.comparison.results import is_significant
-
 # A log is no terminal, and wide enough for any table.
 console = Console(width=None if sys.stdout.isatty() else 140)
-# Of a significant difference; Markdown takes none of it for its own.
+# Of a difference that is significant at this level; Markdown takes none of it for its own.
+LEVEL = 0.05
 STAR = "★"
 STYLE = {"box": box.SIMPLE_HEAD, "title_justify": "left", "caption_justify": "left"}
 
@@ -145,6 +144,12 @@ def print_last_line(results):
         parts.append(f"{label}@{n} {of['mean'][metric]:.4f}{spread}")
     seeds = len(of["seeds"])
     print(*parts, f"({seeds} seed{'s' * (seeds > 1)})", sep="  ", flush=True)
+
+
+def is_significant(result, metric):
+    """Whether a loss differs from the baseline by more than its users' luck."""
+    found = result.get("significance", {}).get(metric)
+    return found is not None and found["p"] < LEVEL
 
 
 def own_options(options):

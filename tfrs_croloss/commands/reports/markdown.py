@@ -3,8 +3,7 @@
 import numpy as np
 
 from tfrs_croloss._files import replaced_file
-from tfrs_croloss.commands.comparison.results import is_significant
-from tfrs_croloss.commands.reports.console import STAR, columns_of, own_options
+from tfrs_croloss.commands.reports.console import STAR, columns_of, is_significant, own_options
 
 
 def write_markdown(results, path):
