@@ -24,7 +24,9 @@ BIN := $(VENV)/bin
 BACKENDS := .venv-backends
 # KServe too: it wants pandas 2.
 SERVING := .venv-serving
-EXTRAS := tfrs scann pipelines demo notebooks tune docs dev
+# What of pyproject.toml .venv has: extras, which are for users, and groups.
+EXTRAS := scann pipelines demo tune
+GROUPS := notebooks docs dev
 
 # What pip says about its own updates is noise here.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -58,19 +60,19 @@ $(VENV)/.locked $(BACKENDS)/.locked $(SERVING)/.locked:
 	$(@D)/bin/python -m pip install --quiet --require-hashes -r $<; \
 	cp $< $@
 
-$(VENV)/.installed: $(VENV)/.locked setup.py pyproject.toml
+$(VENV)/.installed: $(VENV)/.locked pyproject.toml
 	@$(BIN)/python -m pip install --quiet --no-index --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: install ## Train, evaluate, export and recommend on a small data set
-	$(BIN)/python -m pipelines demo $(ARGS)
+	$(BIN)/tfrs-croloss demo $(ARGS)
 
 # The tables of docs/results*.md, each from a file of docs/results/. DATA is the folder of the splits.
 results-%: docs/results/%.yaml install ## The table of docs/results/%.yaml: make results-health DATA=FOLDER
-	$(BIN)/python -m pipelines compare --config $< --data "$(DATA)" --name $@ $(ARGS)
+	$(BIN)/tfrs-croloss compare --config $< --data "$(DATA)" --name $@ $(ARGS)
 
 serve: $(SERVING)/.locked ## Serve MODEL=runs/demo/export over HTTP, on port 8501
-	$(SERVING)/bin/python -m pipelines.serve --model $(MODEL) $(ARGS)
+	$(SERVING)/bin/python -m pipelines serve --model $(MODEL) $(ARGS)
 
 test: lint ## Check the code as lint does, then run the tests
 	$(BIN)/python $(PYTEST) $(ARGS)
@@ -110,7 +112,8 @@ notebooks: ## Run notebooks/, and write the outputs into them: ARGS="1 5" for so
 docs: install ## Build the site into build/site, and fail on a warning
 	rm -rf build/docs build/site
 	mkdir -p build/docs
-	cp -r --parents *.md LICENSE NOTICE docs pipelines/*.yaml build/docs
+	cp -r --parents *.md LICENSE NOTICE docs tfrs_croloss/commands/demo.yaml \
+		tfrs_croloss/commands/tuning/spaces.yaml build/docs
 	cp -r website/api website/website.css build/docs
 	$(BIN)/python -m website.notebooks build/docs
 	$(BIN)/python -m zensical build --clean --strict
@@ -120,14 +123,14 @@ docs: install ## Build the site into build/site, and fail on a warning
 # would fail everywhere else. Versions stay unless `make lock ARGS=--upgrade`.
 # PyTorch's CPU build stands on an index of PyTorch's own: tell uv and pip of it (UV_FIND_LINKS and
 # PIP_FIND_LINKS, or UV_EXTRA_INDEX_URL and PIP_EXTRA_INDEX_URL).
-lock: $(VENV)/.locked ## Resolve the dependencies in setup.py into the three locks, with hashes
+lock: $(VENV)/.locked ## Resolve the dependencies in pyproject.toml into the three locks, with hashes
 	@compile() { \
 		$(BIN)/uv pip compile --quiet --no-config --generate-hashes --python $(BIN)/python \
 			--python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-build-isolation \
-			--custom-compile-command 'make lock' --output-file "$$@" $(ARGS) setup.py; \
+			--custom-compile-command 'make lock' --output-file "$$@" $(ARGS) pyproject.toml; \
 	}; \
-	compile requirements.lock $(EXTRAS:%=--extra %); \
-	compile requirements-backends.lock --extra backends --extra demo --extra notebooks \
+	compile requirements.lock $(EXTRAS:%=--extra %) $(GROUPS:%=--group %); \
+	compile requirements-backends.lock --extra demo --extra evaluation --group backends --group notebooks \
 		--constraint requirements.lock; \
 	compile requirements-serving.lock --extra serving
 

@@ -6,3 +6,5 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TensorFlow Recommenders is Keras 2 on
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 pytest_plugins = ["tests.workers"]
+# No doctests stand there, and the service has an environment of its own.
+collect_ignore = ["tfrs_croloss/commands"]

@@ -20,7 +20,7 @@ import orjson
 import psutil
 
 from benchmarks.expected import Expected
-from pipelines.cluster import free_ports
+from tfrs_croloss.commands.training.cluster import free_ports
 
 CONCURRENCIES = (1, 2, 4, 8, 16, 32)
 # For the swap, the long run and the end.
@@ -94,7 +94,7 @@ async def measure(folder, k, seconds, requests):
     address = f"http://127.0.0.1:{port}/v1/models/model"
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.serve", "--model", model, "--port", str(port)],
+            [sys.executable, "-m", "pipelines", "serve", "--model", model, "--port", str(port)],
             stdout=log,
             stderr=log,
         )

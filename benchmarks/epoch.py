@@ -2,7 +2,7 @@
 
     python -m benchmarks.epoch --run.train path/to/train.tsv.xz
 
-trains the model that `python -m pipelines train` trains, and times in the same process what no
+trains the model that `tfrs-croloss train` trains, and times in the same process what no
 such step can do without: three products of the batch with the shared negatives, in the blocks that
 the loss takes, and the update of the tables by the optimizer. What is left is the loss, the
 embeddings' gathers and gradients, the negatives, tf.data and Python. Beside it stands the update
@@ -19,8 +19,8 @@ from jsonargparse import auto_cli
 
 from benchmarks.backends import backend
 from benchmarks.loss import embeddings, three_products
-from pipelines.build import build_model, load_data
-from pipelines.options import Config
+from tfrs_croloss.commands.experiment.build import build_model, load_data
+from tfrs_croloss.commands.experiment.options import Config
 from tfrs_croloss.data import training_batches
 from tfrs_croloss.retrieval.requirements import tf, tf_keras
 
@@ -29,14 +29,14 @@ def measure(run: Config, output: Path = Path("docs/performance-epoch.json"), epo
     """Measures epochs of a run; the first, which compiles, does not count.
 
     Args:
-        run: Data, model and training, as of `python -m pipelines train`.
+        run: Data, model and training, as of `tfrs-croloss train`.
         output: JSON file to write.
         epochs: Epochs that count.
     """
     config = replace(run, epochs=epochs + 1)
     data = load_data(config)
     model = build_model(config, data)
-    batches, steps = training_batches(data, config.batch, config.epochs, seed=config.seed)
+    batches, steps = training_batches(data, config.batch_size, config.epochs, seed=config.seed)
     bare = _bare(config, data, model)
     parts = {name: [] for name in bare}
     seconds = []
@@ -66,10 +66,11 @@ def measure(run: Config, output: Path = Path("docs/performance-epoch.json"), epo
 
 
 def _bare(config, data, model):
-    queries, negatives = embeddings(config.batch, config.negatives, config.dim)
+    num_negatives = sum(part.num_negatives for part in model.negatives)
+    queries, negatives = embeddings(config.batch_size, num_negatives, config.dim)
     products = backend("cpu").compiled(lambda: three_products(queries, negatives))
     tables = [tf.Variable(table) for table in model.trainable_variables]
-    touched = config.batch, config.batch + config.negatives
+    touched = config.batch_size, config.batch_size + num_negatives
     gradients = [
         tf.IndexedSlices(
             tf.zeros([rows, config.dim]),

@@ -137,7 +137,7 @@ def measure(
     """Measures evaluating a test set against the bare searches of ScaNN and TFRS.
 
     Args:
-        train: File of training interactions, as of `python -m pipelines train`.
+        train: File of training interactions, as of `tfrs-croloss train`.
         test: File of test interactions.
         user: Column of user ids.
         item: Column of item ids.

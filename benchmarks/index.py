@@ -25,7 +25,7 @@ import numpy as np
 from jsonargparse import auto_cli
 from tqdm import tqdm
 
-from pipelines.training import open_run
+from tfrs_croloss.commands.trained import TrainedRun
 from tfrs_croloss.index import ExactIndex, ScaNNIndex
 from tfrs_croloss.retrieval.requirements import tf, tfrs
 from tfrs_croloss.serving.search import ExactSearch
@@ -195,9 +195,9 @@ def measure(
         output: Path of the results, without an ending; writes .json, .md and .png.
         peers: Whether to measure the libraries of others, too.
     """
-    _, config, data, model = open_run(run)
-    candidates = catalogue(model.candidate_embeddings(), num_candidates)
-    users = model.query_embeddings(data.queries(config.history_length_of_tower))
+    trained = TrainedRun(run)
+    candidates = catalogue(trained.model.candidate_embeddings(), num_candidates)
+    users = trained.model.query_embeddings(trained.measure.queries())
     users = np.random.default_rng(1).permutation(users)
     queries, samples = users[:num_queries], users[num_queries : 2 * num_queries]
     truth = np.sort(ExactIndex(candidates).search(queries, K).positions, axis=1)

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse
 from jsonargparse import auto_cli
 
-from pipelines.training import open_run, seen_items
+from tfrs_croloss.commands.trained import TrainedRun
 from tfrs_croloss.serving import export_model
 
 PYTHON = Path(".venv-serving/bin/python")
@@ -59,8 +59,8 @@ def measure(run: str, output: Path, k: int = 10, seconds: float = 5.0, requests:
         seconds: For each number of clients.
         requests: In all, while the memory is watched.
     """
-    _, config, data, model = open_run(run)
-    seen = seen_items(config, data)
+    trained = TrainedRun(run)
+    data, model, seen = trained.data, trained.model, trained.measure.seen()
     scores = model.query_embeddings(data.queries()) @ model.candidate_embeddings().T
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)

@@ -13,9 +13,9 @@ import numpy as np
 from jsonargparse import auto_cli
 from tqdm import tqdm
 
-from pipelines.build import build_model, load_data
-from pipelines.options import Config
 from tfrs_croloss import CROLoss, MultiMarginLoss
+from tfrs_croloss.commands.experiment.build import build_model, load_data
+from tfrs_croloss.commands.experiment.options import Config
 from tfrs_croloss.data import training_batches
 from tfrs_croloss.evaluation import evaluate
 from tfrs_croloss.index import build_index
@@ -71,7 +71,7 @@ def train(loss, data, config):
     """Trains one model; returns it and the validation metrics after each validated epoch."""
     model = build_model(config, data, loss)
     batches, steps = training_batches(
-        data, config.batch, config.epochs, seed=config.seed, known_positives=config.mask_known
+        data, config.batch_size, config.epochs, seed=config.seed, known_positives=config.mask_known
     )
     rows = []
 
@@ -104,7 +104,7 @@ def measure(run: Config, output: Path, seeds: int = 3, only: list[str] | None = 
     """Measures every setting, or goes on where a run was cut off.
 
     Args:
-        run: Data, model and training, as of `python -m pipelines train`; its temperature is
+        run: Data, model and training, as of `tfrs-croloss train`; its temperature is
             that of all CROLosses.
         output: Path of the results, without an ending; writes .jsonl, .md and .png.
         seeds: Number of seeds, from 0; at least 2, for a deviation.

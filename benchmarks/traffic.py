@@ -2,7 +2,7 @@
 
     python -m benchmarks.traffic --items 1000000
 
-trains the model of `python -m pipelines train` on made-up ids, for a catalogue of any size.
+trains the model of `tfrs-croloss train` on made-up ids, for a catalogue of any size.
 """
 
 import os
@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from pipelines.cluster import free_ports
+from tfrs_croloss.commands.training.cluster import free_ports
 
 WORKERS, USERS, DIM, WARM_UP, STEPS = 2, 100_000, 64, 3, 10
 

@@ -1,9 +1,1 @@
-"""The commands a person runs: `python -m pipelines --help`."""
-
-import os
-
-# Before TensorFlow is imported for the first time: TensorFlow Recommenders is Keras 2 only, and
-# the losses are Keras 3 on whichever backend is set.
-os.environ["TF_USE_LEGACY_KERAS"] = "1"
-os.environ["KERAS_BACKEND"] = "tensorflow"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+"""The commands of a clone: `python -m pipelines` is `tfrs-croloss`. Your own YAML may lie here."""

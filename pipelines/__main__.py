@@ -1,5 +1,3 @@
-from pipelines.cli import main
-from pipelines.quiet import quiet_stderr
+from tfrs_croloss.commands.__main__ import main
 
-with quiet_stderr():
-    main()
+main()

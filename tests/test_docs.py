@@ -14,6 +14,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import tomllib
 
 import jsonargparse
 import keras
@@ -23,9 +24,9 @@ import tensorflow_recommenders as tfrs
 import yaml
 
 import tfrs_croloss
-from pipelines import space
-from pipelines.cli import COMMANDS
 from tests.pages import BLOCK, ON_RATINGS, PAGES, ROOT, blocks, commands, make
+from tfrs_croloss.commands.cli import COMMANDS
+from tfrs_croloss.commands.tuning import space
 
 NAMED = {"ids": lambda page: page.name}
 SHELL = [page for page in PAGES if blocks(page, "bash")]
@@ -34,7 +35,7 @@ SUBCOMMANDS = tuple(command.__name__ for command in COMMANDS)
 # Between single backticks: a command of ours, or only its name.
 INLINE = re.compile(
     r"(?<!`)`((?:\.venv/bin/)?(?:make|curl \S|pip install|pre-commit install"
-    r"|python -m (?:pipelines|benchmarks|build))\b[^`]*"
+    r"|tfrs-croloss|python -m (?:pipelines|benchmarks|build))\b[^`]*"
     rf"|(?:{'|'.join(SUBCOMMANDS)}) --\w+ [^`|]+)`(?!`)"
 )
 # What stands in blocks and is no code.
@@ -49,7 +50,7 @@ FILES = {
 
 
 # What make starts in any of its environments.
-OURS = re.compile(r"\.venv[\w-]*/bin/python -m (pipelines|benchmarks)\b")
+OURS = re.compile(r"\.venv[\w-]*/bin/(tfrs-croloss|python -m (pipelines|benchmarks))\b")
 
 
 class Parsed(Exception):
@@ -86,7 +87,7 @@ def check_make(arguments, monkeypatch):
     assert done.returncode == 0, done.stderr
     for line in done.stdout.splitlines():
         if OURS.match(line):
-            check_python(shlex.split(line)[1:], monkeypatch)
+            check(shlex.split(re.sub(r"^\S*/", "", line)), monkeypatch)
 
 
 def check_python(arguments, monkeypatch):
@@ -99,15 +100,19 @@ def check_python(arguments, monkeypatch):
     assert not wants_help or ended.value.code == 0
 
 
+def check_tfrs_croloss(arguments, monkeypatch):
+    check_python(["-m", "tfrs_croloss.commands", *arguments], monkeypatch)
+
+
 def check_pre_commit(arguments, monkeypatch):
     check_python(["-m", "pre_commit", *arguments], monkeypatch)
 
 
 def check_pip(arguments, monkeypatch):
     assert arguments[0] == "install"
-    setup = (ROOT / "setup.py").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for extras in re.findall(r"\[(.*)\]", " ".join(arguments)):
-        assert all(f'    "{extra}": [' in setup for extra in extras.split(","))
+        assert set(extras.split(",")) <= project["optional-dependencies"].keys()
 
 
 def check_curl(arguments, monkeypatch):
@@ -143,6 +148,7 @@ def check_docker(arguments, monkeypatch):
 CHECKS = {
     "make": check_make,
     "python": check_python,
+    "tfrs-croloss": check_tfrs_croloss,
     "pre-commit": check_pre_commit,
     "pip": check_pip,
     "curl": check_curl,
@@ -190,7 +196,8 @@ def test_blocks_of_docstrings_run(block):
         "ops": keras.ops,
         "tfrs": tfrs,
     }
-    exec(block, {**vars(tfrs_croloss), **given})
+    ours = {name: getattr(tfrs_croloss, name) for name in tfrs_croloss.__all__}
+    exec(block, {**ours, **given})
 
 
 def test_docstrings_have_blocks():
@@ -207,7 +214,7 @@ def check(words, monkeypatch):
     program, *arguments = words
     program = program.removeprefix(".venv/bin/")
     if program in SUBCOMMANDS:
-        program, arguments = "python", ["-m", "pipelines", program, *arguments]
+        program, arguments = "tfrs-croloss", [program, *arguments]
     CHECKS[program](arguments, monkeypatch)
 
 
@@ -232,7 +239,8 @@ def inline(page):
 def test_commands_in_the_text_parse(page, folder, parse_only, monkeypatch):
     for words in inline(page):
         # Named alone, a command lacks what it must be given.
-        is_name = "-m" in words and not any(word.startswith("--") for word in words)
+        is_name = "-m" in words or words[0].endswith("tfrs-croloss")
+        is_name = is_name and not any(word.startswith("--") for word in words)
         check([*words, "--help"] if is_name else words, monkeypatch)
 
 
@@ -253,7 +261,8 @@ def test_commands_of_modules_parse(module, folder, parse_only, monkeypatch):
 
 
 def test_an_option_that_is_gone_is_noticed(folder, parse_only, monkeypatch):
-    for command in ("pipelines train --no_such_option 1", "benchmarks.loss --no_such_option 1"):
+    modules = ("tfrs_croloss.commands train", "pipelines train", "benchmarks.loss")
+    for command in (f"{module} --no_such_option 1" for module in modules):
         with pytest.raises(SystemExit):
             check_python(["-m", *command.split()], monkeypatch)
     with pytest.raises(AssertionError):
@@ -263,7 +272,7 @@ def test_an_option_that_is_gone_is_noticed(folder, parse_only, monkeypatch):
     with pytest.raises(SystemExit):
         check_make(["serve", "ARGS=--no_such_option 1"], monkeypatch)
     with pytest.raises(AssertionError):
-        check_python(["-m", "pipelines", "no-such-command", "--help"], monkeypatch)
+        check_tfrs_croloss(["no-such-command", "--help"], monkeypatch)
 
 
 def test_the_search_space_of_the_tuning_page(folder):

@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipelines.cluster import free_ports
 from tests import pages
 from tests.pages import GUIDE, ROOT
+from tfrs_croloss.commands.training.cluster import free_ports
 
 
 def blocks(language):
@@ -60,17 +60,22 @@ def python(folder, *arguments):
     return done.stdout
 
 
+def run(folder, *arguments):
+    """What `tfrs-croloss` says."""
+    return python(folder, "-m", "tfrs_croloss.commands", *arguments)
+
+
 def test_the_commands_on_ones_own_interactions_and_the_exported_model(folder):
     commands = next(block for block in blocks("bash") if "--train ratings.csv" in block)
     install, *commands = pages.commands(commands)
     assert install == ["make", "install"]
-    for interpreter, *arguments in commands:
-        assert interpreter == ".venv/bin/python"
+    for program, *arguments in commands:
+        assert program == ".venv/bin/tfrs-croloss"
         quick = ["--epochs", "2"] if "train" in arguments else []
-        out = python(folder, *arguments, *quick)
+        out = run(folder, *arguments, *quick)
     assert "User 1" in out
     (again,) = re.findall(r"`(train --config runs/mine/\S+ --name again)`", GUIDE.read_text())
-    python(folder, "-m", "pipelines", *again.split())
+    run(folder, *again.split())
     metrics = [folder / "runs" / name / "metrics.json" for name in ("mine", "again")]
     first, second = (json.loads(path.read_text())["test"] for path in metrics)
     assert first == second
@@ -109,9 +114,9 @@ def test_the_one_line_and_the_library(folder):
 def test_what_a_page_begins_with(page, quick, last_file, tmp_path):
     folder = with_ratings(tmp_path)
     block = pages.blocks(ROOT / "docs" / f"{page}.md", "bash")[0]
-    for interpreter, *arguments in pages.commands(block):
-        assert interpreter == ".venv/bin/python"
-        python(folder, *arguments, *quick)
+    for program, *arguments in pages.commands(block):
+        assert program == ".venv/bin/tfrs-croloss"
+        run(folder, *arguments, *quick)
         name = arguments[arguments.index("--name") + 1]
         assert (folder / "runs" / name / last_file).exists()
 
@@ -131,7 +136,10 @@ def replaced(text, changes):
 
 def run_together(folder, scripts):
     """Runs shell scripts of a page side by side, until all have ended well."""
-    (folder / ".venv").symlink_to(sys.prefix)
+    command = folder / ".venv" / "bin" / "tfrs-croloss"
+    command.parent.mkdir(parents=True)
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m tfrs_croloss.commands "$@"\n')
+    command.chmod(0o755)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     started = [
         subprocess.Popen(["bash", "-ec", script], cwd=folder, env=environment) for script in scripts
@@ -147,7 +155,7 @@ def run_together(folder, scripts):
 def test_the_winner_of_a_search_on_several_seeds(tmp_path):
     folder = with_ratings(tmp_path)
     names = ["--user", "userId", "--item", "movieId", "--time", "timestamp", "--epochs", "1"]
-    python(folder, "-m", "pipelines", "train", "--train", "ratings.csv", *names, "--name", "tuned")
+    run(folder, "train", "--train", "ratings.csv", *names, "--name", "tuned")
     block = replaced(block_of("tuning", "for seed in"), {"in 1 2 3 4 5;": "in 1 2;"})
     run_together(folder, [block])
     assert all((folder / "runs" / f"tuned-{seed}" / "metrics.json").exists() for seed in (1, 2))

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipelines.comparison import Comparison
-from pipelines.training import train
 from tests.pages import make
+from tfrs_croloss.commands.comparison.file import Comparison
+from tfrs_croloss.commands.training.trainer import train
 
 DOCS = Path(__file__).parent.parent / "docs"
 README = (DOCS.parent / "README.md").read_text()
@@ -110,7 +110,7 @@ def test_the_readme_has_the_numbers_of_the_demo():
     for shown_gain, n in zip(gains.groups(), content["top_n"], strict=True):
         relative = 100 * significance[f"recall@{n}"]["relative"]
         assert float(shown_gain) == pytest.approx(relative, abs=0.051)
-    settings = yaml.safe_load((DOCS.parent / "pipelines" / "demo.yaml").read_text())
+    settings = yaml.safe_load((DOCS.parent / "tfrs_croloss" / "commands" / "demo.yaml").read_text())
     assert {name: of["options"] for name, of in content["losses"].items()} == settings["losses"]
 
 

@@ -129,7 +129,7 @@ def import_without_tensorflow():
         "from importlib.machinery import PathFinder; find = PathFinder.find_spec; "
         "PathFinder.find_spec = lambda name, *more: "
         "None if name == 'tensorflow' else find(name, *more); "
-        "import tfrs_croloss"
+        "import tfrs_croloss.losses"
     )
     raise OSError(run(sys.executable, "-c", code, KERAS_BACKEND="tensorflow").stderr)
 

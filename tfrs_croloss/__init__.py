@@ -3,23 +3,32 @@
 The losses need Keras 3 with any one backend and nothing else. The rest lives in subpackages that
 are imported by name when wanted: `tfrs_croloss.data`, `.index`, `.retrieval`, `.evaluation`,
 `.serving` and `.tuning`. What needs more than Keras says which extra to install when it is missing.
+
+Keras is imported with the first loss that is asked for, since the commands set its backend before,
+and some do without it. A program that imported Keras before has the losses at once, registered:
+`import keras, tfrs_croloss` is all that loading a saved model needs.
 """
 
-from tfrs_croloss.losses import (
-    BilateralSoftmaxLoss,
-    BPRLoss,
-    CosineContrastiveLoss,
-    CROLoss,
-    MultiMarginLoss,
-    PairwiseSoftmaxLoss,
-    RetrievalLoss,
-    SampledSoftmaxLoss,
-    SoftmaxLoss,
-    SoftmaxLossAtK,
-    TalosLoss,
-    TripletLoss,
-    embedding_loss,
-)
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING or "keras" in sys.modules or "tf_keras" in sys.modules:
+    from tfrs_croloss.losses import (
+        BilateralSoftmaxLoss,
+        BPRLoss,
+        CosineContrastiveLoss,
+        CROLoss,
+        MultiMarginLoss,
+        PairwiseSoftmaxLoss,
+        RetrievalLoss,
+        SampledSoftmaxLoss,
+        SoftmaxLoss,
+        SoftmaxLossAtK,
+        TalosLoss,
+        TripletLoss,
+        embedding_loss,
+    )
 
 __version__ = "0.1.0"
 
@@ -38,3 +47,14 @@ __all__ = [
     "TripletLoss",
     "embedding_loss",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in (*__all__, "losses"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    losses = importlib.import_module("tfrs_croloss.losses")
+    return losses if name == "losses" else getattr(losses, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "losses"})

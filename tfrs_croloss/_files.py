@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, and folders of versions."""
+"""Files and folders that are there whole or not at all."""
 
 import contextlib
 import os
@@ -36,23 +36,3 @@ def replaced_folder(path):
             if replaced.exists():
                 replaced.rename(path)
             raise
-
-
-def versions(path):
-    """The versions of a model in a folder, as TensorFlow Serving lays them out.
-
-    Args:
-        path: Folder of `<version>/` folders; there need not be one.
-
-    Returns:
-        A dict from the version, an int, to its folder.
-    """
-    path = Path(path)
-    folders = [x for x in path.iterdir() if x.is_dir()] if path.is_dir() else []
-    return {int(x.name): x for x in folders if x.name.isascii() and x.name.isdigit()}
-
-
-def latest_version(path):
-    """The folder that a server would load: the largest version in `path`, or `path` itself."""
-    found = versions(path)
-    return found[max(found)] if found else Path(path)

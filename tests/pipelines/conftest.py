@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.cli import main
+from tfrs_croloss.commands.cli import main
 
 NUM_USERS, NUM_ITEMS = 60, 80
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from pipelines import recommend
-from pipelines.build import build_model
-from pipelines.cli import main
-from pipelines.options import Config
+from tfrs_croloss.commands import recommend
+from tfrs_croloss.commands.cli import main
+from tfrs_croloss.commands.experiment.build import build_model
+from tfrs_croloss.commands.experiment.options import Config
 from tfrs_croloss.data import Split, encode
 from tfrs_croloss.serving import export_model
 
@@ -177,13 +177,12 @@ def test_an_output_folder_that_cannot_be_written(train, tmp_path):
 
 
 def test_a_full_disk(train, monkeypatch, tmp_path):
-    from pipelines import training
-    from pipelines.training import tf
+    from tfrs_croloss.retrieval.requirements import tf
 
     def full(*args, **kwargs):
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 
-    monkeypatch.setattr(training.tf.train.CheckpointManager, "save", full)
+    monkeypatch.setattr(tf.train.CheckpointManager, "save", full)
     code, err = train(csv(*ROWS))
     assert code == 2
     assert "could not write to" in err
@@ -238,7 +237,7 @@ def test_recommend_with_the_run_instead_of_its_export(run, tmp_path, capsys):
     folder.mkdir()
     shutil.copy(run / "config.yaml", folder)
     for fix in (
-        f"Make its export: python -m pipelines export --run {folder}",
+        f"Make its export: tfrs-croloss export --run {folder}",
         f"Ask its export: --model {folder / 'export'}",
     ):
         with pytest.raises(SystemExit) as stopped:
@@ -278,7 +277,7 @@ def test_ids_that_begin_with_a_minus(ids, tmp_path, capsys):
         (["export", "--run", "nowhere"], "nowhere is not the folder of a run"),
         (
             ["recommend", "--model", "nowhere", "--users", "1"],
-            "nowhere: no SavedModel: there is no such folder. `python -m pipelines export` writes",
+            "nowhere: no SavedModel: there is no such folder. `tfrs-croloss export` writes",
         ),
         (["compare", "--config", "none.yaml"], "--config none.yaml: no such file. It is a YAML"),
         (["demo", "--seeds", "0"], "--seeds must be positive"),

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines import cluster, training
-from pipelines.cli import main
-from pipelines.options import Config
+from tests.pipelines.killing import KillAtStep, Killed, calling
+from tfrs_croloss.commands.cli import main
+from tfrs_croloss.commands.experiment.options import Config
+from tfrs_croloss.commands.training import cluster
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +29,7 @@ STEPS = 4 * STEPS_AN_EPOCH
 
 
 def command(*options):
-    return [sys.executable, "-m", "pipelines", *options]
+    return [sys.executable, "-m", "tfrs_croloss.commands", *options]
 
 
 def completed(*options):
@@ -69,7 +70,11 @@ def assert_same_training(run, expected, num_steps, atol):
 def children(process):
     """The commands that it has started; not what reads its stderr."""
     path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    return [int(child) for child in path.read_text().split() if "pipelines" in command_of(child)]
+    return [
+        int(child)
+        for child in path.read_text().split()
+        if "tfrs_croloss.commands" in command_of(child)
+    ]
 
 
 def command_of(pid):
@@ -202,27 +207,14 @@ def test_an_error_in_the_data_is_said_once_and_not_tried_again(train_options, tm
     assert "start again" not in done.stderr
 
 
-class Killed(BaseException):
-    """Passes every `except Exception`, as a kill would."""
-
-
 @pytest.mark.parametrize("killed_at", [20, 28])
 def test_a_kill_within_an_epoch_or_before_its_validation(
     killed_at, run, train_options, tmp_path, monkeypatch, capsys
 ):
     """The resumed run ends as the unbroken one, its losses over whole epochs included."""
     options = [*train_options, "--save_every", "6", "--runs", str(tmp_path), "--name", "killed"]
-    counted = training._Progress.on_train_batch_end
-
-    def count_until_killed(progress, batch, logs=None):
-        counted(progress, batch, logs)
-        if progress.state.step == killed_at:
-            raise Killed
-
-    with monkeypatch.context() as patches:
-        patches.setattr(training._Progress, "on_train_batch_end", count_until_killed)
-        with pytest.raises(Killed):
-            main(options)
+    with calling(KillAtStep(killed_at)), pytest.raises(Killed):
+        main(options)
     last = tmp_path / "killed" / "checkpoints" / "last"
     # Not at 28 = 2 epochs: that is saved with its validation.
     assert Path(tf.train.latest_checkpoint(last)).name == f"ckpt-{killed_at // 6 * 6}"

@@ -1,5 +1,6 @@
 """The commands as a person runs them, on files that are right."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 import yaml
 
-from pipelines.cli import main
-from pipelines.recommend import ask
-from pipelines.training import open_run, seen_items, train
+from tfrs_croloss.commands.cli import main
+from tfrs_croloss.commands.recommend import ask
+from tfrs_croloss.commands.trained import TrainedRun
+from tfrs_croloss.commands.training.trainer import Trainer, train
 from tfrs_croloss.index import ExactIndex
+from tfrs_croloss.retrieval.requirements import tf_keras
 from tfrs_croloss.serving import export_model
 
 
@@ -63,9 +66,10 @@ def test_evaluate_measures_what_is_served_beside_what_train_measured(run, capsys
 def test_evaluate_by_item_segments(run):
     main(["evaluate", "--run", str(run), "--top_n", "[20]"])
     content = json.loads((run / "evaluation-exact.json").read_text())
-    _, config, data, trained = open_run(run)
+    opened = TrainedRun(run)
+    data, trained, seen = opened.data, opened.model, opened.measure.seen()
     queries = trained.query_embeddings({"user": np.arange(len(data.users))})
-    lists = ExactIndex(trained.candidate_embeddings()).search(queries, 20, seen_items(config, data))
+    lists = ExactIndex(trained.candidate_embeddings()).search(queries, 20, seen)
     counts = np.bincount(data.train_items, minlength=len(data.items)).tolist()
     many = sorted(counts)[-(-len(counts) * 4 // 5) - 1]
     for name, is_in in (("head items", lambda c: c > many), ("tail items", lambda c: c <= many)):
@@ -96,8 +100,8 @@ def test_evaluate_through_scann_at_other_sizes(run, capsys):
 
 def test_evaluate_an_export_that_is_there(run, tmp_path, capsys):
     """Its answers and no others: this one leaves the validation items in."""
-    _, _, data, trained = open_run(run)
-    export_model(trained, data, tmp_path, search="scann", version=3)
+    trained = TrainedRun(run)
+    export_model(trained.model, trained.data, tmp_path, search="scann", version=3)
     main(["evaluate", "--run", str(run), "--model", str(tmp_path)])
     assert f"Served by: {tmp_path / '3'}" in capsys.readouterr().out
     evaluation = json.loads((run / "evaluation-scann.json").read_text())
@@ -119,9 +123,11 @@ def test_export_and_recommend(run, tmp_path, capsys):
     model = tmp_path / "model"
     main(["export", "--run", str(run), "--k", "10", "--output", str(model)])
     titles, seen = tmp_path / "titles.json", tmp_path / "seen.json"
-    _, config, data, trained = open_run(run)
+    opened = TrainedRun(run)
+    data, trained = opened.data, opened.model
     queries = trained.query_embeddings({"user": np.arange(len(data.users))})
-    found = ExactIndex(trained.candidate_embeddings()).search(queries, 10, seen_items(config, data))
+    index = ExactIndex(trained.candidate_embeddings())
+    found = index.search(queries, 10, opened.measure.seen())
     expected = data.items.decode(found.positions).astype(str).tolist()
     users = data.users.ids.tolist()
     assert ask(model, [*users, "nobody"], 10)[0][:-1] == expected
@@ -152,7 +158,15 @@ def test_a_scann_export_is_asked_as_any_other(run, tmp_path, capfd):
     main(["export", "--run", str(run), "--k", "5", "--index", "scann", "--output", str(model)])
     exact = tmp_path / "exact"
     main(["export", "--run", str(run), "--k", "5", "--output", str(exact)])
-    command = [sys.executable, "-m", "pipelines", "recommend", "--users", "u1", "--model"]
+    command = [
+        sys.executable,
+        "-m",
+        "tfrs_croloss.commands",
+        "recommend",
+        "--users",
+        "u1",
+        "--model",
+    ]
     answers = [
         subprocess.run([*command, str(path)], capture_output=True, text=True, check=True).stdout
         for path in (model, exact)
@@ -201,14 +215,35 @@ def test_help(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([*command, "--help"])
     assert stopped.value.code == 0
-    assert "usage: python -m pipelines" in capsys.readouterr().out
+    assert "usage: tfrs-croloss" in capsys.readouterr().out
 
 
 def test_training_stops_when_validation_no_longer_gains(run, monkeypatch, tmp_path):
-    _, config, data, _ = open_run(run)
+    trained = TrainedRun(run)
+    config, data = trained.config, trained.data
     config.runs, config.name = str(tmp_path), "stops"
     config.epochs, config.validate_every, config.patience = 500, 1, 2
     stopped = train(config, data)
     epochs = len(stopped.history())
     assert epochs < 100
     assert stopped.metrics()["best_epoch"] == epochs - 2
+
+
+def test_callbacks_see_what_an_epoch_validates(run, tmp_path):
+    """Those of the trainer come first: an epoch's numbers are in the logs of the others."""
+
+    class Note(tf_keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            noted.append(dict(logs))
+
+    trained, noted = TrainedRun(run), []
+    config = dataclasses.replace(trained.config, runs=str(tmp_path), name="noted")
+    best = Trainer(config, trained.data, callbacks=[Note()]).fit()
+    history = trained.run.history()
+    validated = [logs for logs in noted if "recall@20" in logs]
+    assert len(noted) == config.epochs
+    assert len(validated) == len(history)
+    for logs, row in zip(validated, history, strict=True):
+        assert logs["recall@20"] == pytest.approx(row["recall@20"], abs=0.05)
+        assert logs["train_loss"] == pytest.approx(row["train_loss"], rel=1e-3)
+    assert best["recall@20"] == max(logs["recall@20"] for logs in validated)

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import yaml
 
-from pipelines.cli import main
-from pipelines.runs import Run
+from tfrs_croloss.commands.cli import main
+from tfrs_croloss.commands.experiment.runs import Run
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +58,7 @@ def compared(common, ratings, tmp_path_factory):
     command += ["--runs", str(folder)]
     runs = folder / "three losses"
     killed = subprocess.Popen(
-        [sys.executable, "-m", "pipelines", *command],
+        [sys.executable, "-m", "tfrs_croloss.commands", *command],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -75,7 +75,7 @@ def compared(common, ratings, tmp_path_factory):
         assert time.monotonic() < deadline, "a run outlived the comparison that started it"
         time.sleep(0.01)
     before = {
-        "runs": sum("pipelines" in command for command in commands),
+        "runs": sum("tfrs_croloss.commands" in command for command in commands),
         "history": json.loads(history.read_text()),
         "written": (runs / "softmax-0" / "metrics.json").stat().st_mtime_ns,
         "results": (runs / "results.json").exists(),

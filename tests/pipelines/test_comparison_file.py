@@ -4,10 +4,11 @@ import textwrap
 
 import pytest
 
-from pipelines.cli import main
-from pipelines.comparison import Comparison
-from pipelines.report import print_last_line
-from pipelines.results import significance_of
+from tfrs_croloss.commands.cli import main
+from tfrs_croloss.commands.comparison.file import Comparison
+from tfrs_croloss.commands.comparison.results import significance_of
+from tfrs_croloss.commands.demo import SETTINGS
+from tfrs_croloss.commands.reports.console import print_last_line
 
 GOOD = """\
 common: {epochs: 2, top_n: [5, 10]}
@@ -116,7 +117,7 @@ def test_what_would_not_be_fair_is_refused(unfair, comparison_of):
     ("options", "message"),
     [
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
-        (["--config", "pipelines/demo.yaml", "--seeds", "0"], "--seeds must be positive"),
+        (["--config", str(SETTINGS), "--seeds", "0"], "--seeds must be positive"),
     ],
 )
 def test_the_command(options, message, capsys, tmp_path):

@@ -5,8 +5,8 @@ import json
 import pytest
 import yaml
 
-from pipelines import demo as demo_module
-from pipelines.cli import main
+from tfrs_croloss.commands import demo as demo_module
+from tfrs_croloss.commands.cli import main
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipelines.build import build_model, load_data
-from pipelines.gradient import gradient_by_rank, median_share, median_weight
-from pipelines.options import Config
+from tfrs_croloss.commands.comparison.gradient import gradient_by_rank, median_share, median_weight
+from tfrs_croloss.commands.experiment.build import build_model, load_data
+from tfrs_croloss.commands.experiment.options import Config
 from tfrs_croloss.data import training_batches
 from tfrs_croloss.retrieval import UniformNegatives
 

@@ -6,14 +6,14 @@ import typing
 import numpy as np
 import pytest
 import tensorflow as tf
-from jsonargparse import Namespace
 
-from pipelines import training
-from pipelines.build import build_model, load_data
-from pipelines.cli import main
-from pipelines.losses import LOSSES, build_loss
-from pipelines.options import Config, LossOptions
-from pipelines.thresholds import RefreshThresholds
+from tests.pipelines.killing import KillAtStep, Killed, calling
+from tfrs_croloss.commands.cli import main
+from tfrs_croloss.commands.experiment.build import build_model, load_data
+from tfrs_croloss.commands.experiment.losses import LOSSES, build_loss
+from tfrs_croloss.commands.experiment.options import Config, LossOptions
+from tfrs_croloss.commands.training.callbacks import RefreshThresholds
+from tfrs_croloss.commands.training.trainer import Trainer
 
 # 60 users have 14 training interactions each, and a batch has 64 of them.
 STEPS_AN_EPOCH = 14
@@ -94,11 +94,10 @@ def config_of(ratings, **options):
 
 
 def test_thresholds_are_refreshed_every_so_many_epochs(ratings):
-    config = config_of(ratings, loss="slk", for_top_n=7, refresh_thresholds=2)
+    config = config_of(ratings, loss="slk", for_top_n=7, refresh_thresholds=2, batch=64)
     data = load_data(config)
-    model = build_model(config, data)
-    state = Namespace(step=0)
-    callback = RefreshThresholds(config, data, state, tf.distribute.get_strategy(), STEPS_AN_EPOCH)
+    trainer = Trainer(config, data)
+    model, callback = trainer.model, RefreshThresholds(trainer)
     callback.set_model(model)
     random = np.random.default_rng(0)
 
@@ -106,7 +105,7 @@ def test_thresholds_are_refreshed_every_so_many_epochs(ratings):
         """Whether the thresholds are those of the model, which changed since the last time."""
         table = model.query_tower.embedding.embeddings
         table.assign(random.normal(size=table.shape))
-        state.step = step
+        trainer.checkpoints.step = step
         callback.on_epoch_begin(epoch)
         scores = model.query_embeddings(data.queries()) @ model.candidate_embeddings().T
         seventh = [sorted(row)[-7] for row in scores.tolist()]
@@ -116,10 +115,6 @@ def test_thresholds_are_refreshed_every_so_many_epochs(ratings):
     assert not after(1, STEPS_AN_EPOCH)
     assert not after(2, 2 * STEPS_AN_EPOCH + 3)  # an epoch that goes on
     assert after(2, 2 * STEPS_AN_EPOCH)
-
-
-class Killed(BaseException):
-    """Passes every `except Exception`, as a kill would."""
 
 
 def variables(run):
@@ -149,17 +144,8 @@ def test_a_resumed_run_has_the_thresholds_of_an_unbroken_one(
     """Where an epoch begins that takes new ones, and in its middle, where it must not."""
     options, runs = slk_options
     name = f"killed-{killed_at}"
-    counted = training._Progress.on_train_batch_end
-
-    def count_until_killed(progress, batch, logs=None):
-        counted(progress, batch, logs)
-        if progress.state.step == killed_at:
-            raise Killed
-
-    with monkeypatch.context() as patches:
-        patches.setattr(training._Progress, "on_train_batch_end", count_until_killed)
-        with pytest.raises(Killed):
-            main([*options, "--name", name])
+    with calling(KillAtStep(killed_at)), pytest.raises(Killed):
+        main([*options, "--name", name])
     last = tf.train.latest_checkpoint(runs / name / "checkpoints" / "last")
     assert last.endswith(f"ckpt-{resumed_at}")
     main([*options, "--name", name])

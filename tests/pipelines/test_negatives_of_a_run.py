@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.build import build_negatives
-from pipelines.cli import main
-from pipelines.options import Config
-from pipelines.runs import Run
+from tfrs_croloss.commands.cli import main
+from tfrs_croloss.commands.experiment.build import build_negatives
+from tfrs_croloss.commands.experiment.options import Config
+from tfrs_croloss.commands.experiment.runs import Run
 from tfrs_croloss.data import Split, encode
 from tfrs_croloss.retrieval import AllItems, InBatchNegatives, PopularityNegatives, UniformNegatives
 

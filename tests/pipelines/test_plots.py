@@ -4,8 +4,8 @@ import struct
 
 import pytest
 
-from pipelines import plots
-from pipelines.plots import plot_alpha, plot_training
+from tfrs_croloss.commands.reports import plots
+from tfrs_croloss.commands.reports.plots import plot_alpha, plot_training
 
 
 @pytest.mark.parametrize(("sizes", "columns", "rows"), [((5, 20), 2, 1), ((5, 10, 20, 50), 3, 2)])

@@ -28,20 +28,26 @@ def stderr_of(command, environment):
 
 def test_the_commands(train_options, tmp_path, environment):
     runs = ["--runs", str(tmp_path), "--name", "quiet"]
-    said = stderr_of(["-m", "pipelines", *train_options, "--epochs", "1", *runs], environment)
+    said = stderr_of(
+        ["-m", "tfrs_croloss.commands", *train_options, "--epochs", "1", *runs], environment
+    )
     assert said
     assert all(line.startswith("quiet:") for line in said)
     run = ["--run", str(tmp_path / "quiet")]
-    evaluate = ["-m", "pipelines", "evaluate", *run, "--index", "scann"]
+    evaluate = ["-m", "tfrs_croloss.commands", "evaluate", *run, "--index", "scann"]
     assert stderr_of(evaluate, environment) == []
-    assert stderr_of(["-m", "pipelines", "export", *run], environment) == []
+    assert stderr_of(["-m", "tfrs_croloss.commands", "export", *run], environment) == []
     model = ["--model", str(tmp_path / "quiet" / "export"), "--users", "u1"]
-    assert stderr_of(["-m", "pipelines", "recommend", *model], environment) == []
+    assert stderr_of(["-m", "tfrs_croloss.commands", "recommend", *model], environment) == []
 
 
 def run_quietly(code, environment):
     """A process that runs lines of code with a quiet stderr."""
-    lines = ["import os, sys", "from pipelines.quiet import quiet_stderr", "with quiet_stderr():"]
+    lines = [
+        "import os, sys",
+        "from tfrs_croloss.commands.quiet import quiet_stderr",
+        "with quiet_stderr():",
+    ]
     code = "\n".join([*lines, *(f"    {line}" for line in code)])
     command = [sys.executable, "-c", code]
     return subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -9,8 +9,10 @@ import time
 
 import pytest
 
-from pipelines import training
-from pipelines.cli import main
+from tests.pipelines.killing import Killed
+from tfrs_croloss.commands.cli import main
+from tfrs_croloss.commands.training import checkpoints
+from tfrs_croloss.retrieval.requirements import tf
 
 OPTIONS = ["--epochs", "12", "--validate_every", "1", "--patience", "12"]
 STEPS = 14  # An epoch's: 60 users have 14 training interactions each, and a batch has 64.
@@ -19,7 +21,7 @@ STEPS = 14  # An epoch's: 60 users have 14 training interactions each, and a bat
 def test_kill_and_resume(train_options, tmp_path, capsys):
     command = [*train_options, *OPTIONS, "--runs", str(tmp_path)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines", *command, "--name", "killed"],
+        [sys.executable, "-m", "tfrs_croloss.commands", *command, "--name", "killed"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -38,7 +40,7 @@ def test_kill_and_resume(train_options, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["export", "--run", str(tmp_path / "killed")])
     assert stopped.value.code == 2
-    assert "is not complete. Resume it: python -m pipelines train" in capsys.readouterr().err
+    assert "is not complete. Resume it: tfrs-croloss train" in capsys.readouterr().err
 
     main([*command, "--name", "killed"])
     main([*command, "--name", "unbroken"])
@@ -53,15 +55,11 @@ def test_kill_and_resume(train_options, tmp_path, capsys):
         assert killed[metric] == pytest.approx(unbroken[metric], abs=0.02)
 
 
-class Killed(BaseException):
-    """Passes every `except Exception`, as a kill would."""
-
-
 @pytest.mark.parametrize("write", ["last", "history"])
 def test_a_kill_between_two_writes(write, train_options, tmp_path, monkeypatch):
     """After the best checkpoint and before the last, or before the history's copy."""
     command = [*train_options, *OPTIONS, "--runs", str(tmp_path), "--name", "killed"]
-    save, write_json = training.tf.train.CheckpointManager.save, training.write_json
+    save, write_json = tf.train.CheckpointManager.save, checkpoints.write_json
 
     def save_until_killed(manager, number):
         if write == "last" and manager.directory.endswith("last") and number == 4 * STEPS:
@@ -74,8 +72,8 @@ def test_a_kill_between_two_writes(write, train_options, tmp_path, monkeypatch):
         return write_json(path, content)
 
     with monkeypatch.context() as patches:
-        patches.setattr(training.tf.train.CheckpointManager, "save", save_until_killed)
-        patches.setattr(training, "write_json", write_until_killed)
+        patches.setattr(tf.train.CheckpointManager, "save", save_until_killed)
+        patches.setattr(checkpoints, "write_json", write_until_killed)
         with pytest.raises(Killed):
             main(command)
     main(command)

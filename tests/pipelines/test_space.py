@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from pipelines.build import build_task
-from pipelines.options import Config, LossOptions
-from pipelines.space import SPACES, options_of, read_space
+from tfrs_croloss.commands.experiment.build import build_task
+from tfrs_croloss.commands.experiment.options import Config, LossOptions
+from tfrs_croloss.commands.tuning.space import SPACES, options_of, read_space
 from tfrs_croloss.tuning import Assignment, build_space
 
 LOSSES = LossOptions.__dataclass_fields__["loss"].type.__args__

@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipelines import training
-from pipelines.build import build_model, build_negatives, load_data
-from pipelines.cli import main
-from pipelines.options import Config
-from pipelines.recommend import ask
-from pipelines.runs import Run
-from pipelines.training import open_run
 from tests.evaluation.naive import measure, top
+from tests.pipelines.killing import KillAtStep, Killed, calling
+from tfrs_croloss.commands.cli import main
+from tfrs_croloss.commands.experiment.build import build_model, build_negatives, load_data
+from tfrs_croloss.commands.experiment.options import Config
+from tfrs_croloss.commands.experiment.runs import Run
+from tfrs_croloss.commands.recommend import ask
+from tfrs_croloss.commands.trained import TrainedRun
 from tfrs_croloss.data import split_users, training_batches
 
 LENGTH, SIZES = 6, (5, 20)
@@ -88,7 +88,8 @@ def expected(file, users, config, data, model):
 
 
 def test_the_measures_are_those_of_held_out_users(run, file, held_out):
-    _, config, data, model = open_run(run)
+    trained = TrainedRun(run)
+    config, data, model = trained.config, trained.data, trained.model
     metrics = Run(run).metrics()
     assert metrics["test"]["exact"].pop("num_users") == 12
     assert metrics["test"]["exact"] == pytest.approx(
@@ -125,7 +126,8 @@ def test_evaluate_measures_what_is_served(run, capsys):
 def test_an_export_knows_held_out_users(run, file, held_out, tmp_path, capsys):
     model = tmp_path / "model"
     main(["export", "--run", str(run), "--k", "10", "--output", str(model)])
-    _, config, data, trained = open_run(run)
+    opened = TrainedRun(run)
+    config, data, trained = opened.config, opened.data, opened.model
     user = min(held_out["test"])
     history = sequence(file, user)[:17]
     known = [item for item in history if item != "6000"]
@@ -196,26 +198,13 @@ def test_every_kind_of_negatives_trains(more, options, tmp_path):
     assert Run(tmp_path / "one").metrics()["test"]["exact"]["num_users"] == 12
 
 
-class Killed(BaseException):
-    """Passes every `except Exception`, as a kill would."""
-
-
 @pytest.mark.parametrize("run", ["false"], indirect=True)
 def test_a_killed_run_resumes(run, options, tmp_path, monkeypatch):
-    save = training.tf.train.CheckpointManager.save
-
-    def save_until_killed(manager, number):
-        # Of 13 steps an epoch, that is in the middle of the third.
-        if manager.directory.endswith("last") and number == 35:
-            raise Killed
-        return save(manager, number)
-
     command = [*options, "--mask_seen", "false", "--save_every", "5", "--runs", str(tmp_path)]
     command += ["--name", "killed"]
-    with monkeypatch.context() as patches:
-        patches.setattr(training.tf.train.CheckpointManager, "save", save_until_killed)
-        with pytest.raises(Killed):
-            main(command)
+    # Of 13 steps an epoch, that is in the middle of the third.
+    with calling(KillAtStep(34)), pytest.raises(Killed):
+        main(command)
     before = Run(tmp_path / "killed").history()
     assert [row["epoch"] for row in before] == [1, 2]
     main(command)

@@ -10,9 +10,11 @@ import time
 import pytest
 import yaml
 
-from pipelines import training
-from pipelines.cli import main
-from pipelines.options import Config
+from tfrs_croloss.commands.cli import main
+from tfrs_croloss.commands.experiment import measure
+from tfrs_croloss.commands.experiment.options import Config
+from tfrs_croloss.commands.training.trainer import Trainer
+from tfrs_croloss.commands.tuning import tune
 
 OBJECTIVE = "recall@20"
 USED_UP = "The search space is used up: all 3 combinations of its values have been tried."
@@ -92,7 +94,7 @@ def test_kill_9_and_resume(train_options, tmp_path, capsys):
     command += ["--patience", "8", "--search", "bayesian", "--trials", "2", "--space", str(space)]
     command += ["--runs", str(tmp_path), "--name", "killed"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines", *command],
+        [sys.executable, "-m", "tfrs_croloss.commands", *command],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -109,14 +111,14 @@ def test_kill_9_and_resume(train_options, tmp_path, capsys):
     before = json.loads(history.read_text())
     first = (trials / "0" / "validation.json").stat().st_mtime_ns
     taken = []
+
+    class Noted(Trainer):
+        def fit(self):
+            taken.append((self.config.name, self.checkpoints.step))
+            return super().fit()
+
     with pytest.MonkeyPatch.context() as patches:
-        fit = training._fit
-
-        def noted_fit(config, data, model, state, strategy):
-            taken.append((config.name, state.step))
-            return fit(config, data, model, state, strategy)
-
-        patches.setattr(training, "_fit", noted_fit)
+        patches.setattr(tune, "Trainer", Noted)
         main(command)
     ((name, step),) = taken
     assert name == "1"
@@ -216,18 +218,19 @@ def test_options_that_exclude_each_other_are_said_before_any_trial(tune_options,
 
 def test_a_config_of_train_is_taken_and_the_test_set_never_seen(run, tmp_path, monkeypatch, capsys):
     seen = []
-    fit, evaluate = training._fit, training.evaluate
+    evaluate = measure.evaluate
 
-    def noted_fit(config, data, *args):
-        seen.append(data)
-        return fit(config, data, *args)
+    class Noted(Trainer):
+        def fit(self):
+            seen.append(self.data)
+            return super().fit()
 
     def noted_evaluate(index, queries, targets, **options):
         seen.append(targets)
         return evaluate(index, queries, targets, **options)
 
-    monkeypatch.setattr(training, "_fit", noted_fit)
-    monkeypatch.setattr(training, "evaluate", noted_evaluate)
+    monkeypatch.setattr(tune, "Trainer", Noted)
+    monkeypatch.setattr(measure, "evaluate", noted_evaluate)
     space = tmp_path / "space.yaml"
     space.write_text("cro: {temperature: [0.2]}\n")
     command = ["tune", "--config", str(run / "config.yaml"), "--space", str(space)]

@@ -14,8 +14,8 @@ from concurrent import futures
 import pytest
 import yaml
 
-from pipelines.cli import main
-from pipelines.cluster import free_ports
+from tfrs_croloss.commands.cli import main
+from tfrs_croloss.commands.training.cluster import free_ports
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +28,15 @@ def start(train_options, tmp_path):
     (port,) = free_ports(1)
     space = tmp_path / "space.yaml"
     space.write_text("cro: {temperature: {min: 0.1, max: 0.4}, batch: [64, 128]}\n")
-    command = [sys.executable, "-m", "pipelines", "tune", *train_options[1:], "--space", str(space)]
+    command = [
+        sys.executable,
+        "-m",
+        "tfrs_croloss.commands",
+        "tune",
+        *train_options[1:],
+        "--space",
+        str(space),
+    ]
     command += ["--trials", str(NUM_TRIALS), "--epochs", "6", "--validate_every", "1"]
     command += ["--patience", "6", "--runs", str(tmp_path), "--name", "tuned"]
     processes = []

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from pipelines.cli import main
-from pipelines.training import open_run
+from tests.pipelines.killing import KillAfterEpoch, Killed, calling
+from tfrs_croloss.commands.cli import main
+from tfrs_croloss.commands.trained import TrainedRun
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def run(train_options, tmp_path_factory):
 
 
 def test_all_but_the_test_is_trained_on(run):
-    _, _, data, _ = open_run(run)
+    data = TrainedRun(run).data
     # 20 interactions a user, 4 of them the test.
     assert len(data.train_items) == 60 * 16
     assert not data.validation.counts.any()
@@ -32,27 +33,12 @@ def test_the_last_epoch_is_the_model(run):
     assert all(row.keys() == {"epoch", "train_loss", "seconds"} for row in history)
 
 
-def test_it_resumes(run, train_options, tmp_path, monkeypatch):
+def test_it_resumes(run, train_options, tmp_path):
     """Killed after the second epoch, it ends as the unbroken one."""
-
-    class Killed(BaseException):
-        pass
-
-    from pipelines import training
-
     options = [*train_options, "--validation_share", "0", "--validate_every", "1"]
     options += ["--patience", "1", "--runs", str(tmp_path), "--name", "mine"]
-    save_epoch = training._State.save_epoch
-
-    def save_and_die(state, row, select):
-        save_epoch(state, row, select)
-        if row["epoch"] == 2:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training._State, "save_epoch", save_and_die)
-        with pytest.raises(Killed):
-            main(options)
+    with calling(KillAfterEpoch(2)), pytest.raises(Killed):
+        main(options)
     main(options)
     one, other = (json.loads((x / "metrics.json").read_text()) for x in (run, tmp_path / "mine"))
     assert one["test"] == other["test"]

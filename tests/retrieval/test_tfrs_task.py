@@ -242,7 +242,7 @@ class TutorialModel(tfrs.Model):
 
 def test_swapped_into_the_tutorial_nothing_else_changed_it_learns():
     """Adagrad(0.1), batches of 4096 and 3 epochs, as with TFRS's own default loss."""
-    from pipelines.build import movielens
+    from tfrs_croloss.commands.experiment.build import movielens
 
     frame, _ = movielens()
     users, items = (frame[name].factorize()[0] for name in ("user", "item"))

@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from pipelines.cluster import free_ports
+from tfrs_croloss.commands.training.cluster import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 PYTHON = ROOT / ".venv-serving" / "bin" / "python"
@@ -66,7 +66,8 @@ def as_json(request):
 def start(model, log, *options, port=None):
     """A process that serves, or does not."""
     port = port or free_ports(1)[0]
-    command = [PYTHON, "-m", "pipelines.serve", "--model", model, "--port", str(port), *options]
+    command = [PYTHON, "-m", "tfrs_croloss.commands", "serve", "--model", model]
+    command += ["--port", str(port), *options]
     with log.open("w") as file:
         # This environment's settings are not the server's.
         environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}

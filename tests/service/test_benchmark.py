@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.expected import Expected
 from benchmarks.serving import measure
-from pipelines.cli import main
+from tfrs_croloss.commands.cli import main
 
 
 def test_measures_a_run(tmp_path, monkeypatch):

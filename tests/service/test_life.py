@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from pipelines.serve import main
 from tests.service.exports import K, data_of, exact, model_of, users_of
-from tests.service.server import PREDICT, ROOT, serving, start
+from tests.service.server import PREDICT, PYTHON, ROOT, serving, start
+from tfrs_croloss.commands.cli import main
 from tfrs_croloss.serving import export_model
 
 
@@ -99,7 +99,7 @@ def test_without_a_model(tmp_path):
     assert server.process.wait(timeout=60) == 2
     assert server.log().splitlines()[-1] == (
         f"error: {tmp_path}/nothing: expected a folder with a version that loads, as "
-        f"{tmp_path}/nothing/1/saved_model.pb. Write one with `python -m pipelines export`"
+        f"{tmp_path}/nothing/1/saved_model.pb. Write one with `tfrs-croloss export`"
     )
 
 
@@ -113,7 +113,24 @@ def test_where_kserve_is_missing(made):
         check=False,
     )
     assert done.returncode == 2
-    assert "No module named 'kserve'. `make serve` installs what it needs" in done.stderr
+    assert "`tfrs-croloss serve` needs kserve" in done.stderr
+
+
+def test_it_loads_neither_keras_nor_the_losses(made):
+    """All that it imports to serve, up to the moment when it would listen."""
+    code = (
+        "import sys\n"
+        "from kserve.protocol.rest.server import RESTServer\n"
+        "from tfrs_croloss.commands import cli\n"
+        "RESTServer.run = lambda server: print(*sys.modules)\n"
+        f"cli.main(['serve', '--model', {str(made[0])!r}])"
+    )
+    done = subprocess.run(
+        [PYTHON, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    modules = set(done.stdout.split())
+    assert {"tensorflow", "kserve", "tfrs_croloss.commands.service.versions"} <= modules
+    assert not {"keras", "tf_keras", "tfrs_croloss.losses", "scann"} & modules
 
 
 @pytest.mark.parametrize(
@@ -133,7 +150,7 @@ def test_where_kserve_is_missing(made):
 def test_options_out_of_their_range(option, capsys):
     name, value = option.removeprefix("--").split("=")
     with pytest.raises(SystemExit) as ended:
-        main(["--model", "nowhere", option])
+        main(["serve", "--model", "nowhere", option])
     assert ended.value.code == 2
     message = capsys.readouterr().err
     assert f'"{name}"' in message

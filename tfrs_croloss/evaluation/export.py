@@ -1,13 +1,12 @@
 """Top-N evaluation of an exported model: of what its traffic gets."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfrs_croloss._arguments import check_count
-from tfrs_croloss._files import latest_version
+from tfrs_croloss._saved_models import latest_version, load
 from tfrs_croloss._typing import SparseMatrix, StrPath
 from tfrs_croloss.evaluation.lists import Evaluation, evaluate_lists, matrix_and_counts
 from tfrs_croloss.evaluation.segments import Segment
@@ -94,7 +93,8 @@ class _Client:
 
         self.tf, self.data, self.batch_size = tf, data, batch_size
         # The signature alone would not keep the model's variables.
-        self.model, self.folder = load_export(path)
+        self.folder = latest_version(path)
+        self.model = load(self.folder)
         self.serve = self.model.signatures.get("serving_default")
         self.dtypes = self._dtypes()
         self.exclude = exclude
@@ -162,36 +162,6 @@ class _Client:
                     f"are {dtypes[name].name}. Received: {own.name} ids"
                 )
         return dtypes
-
-
-def load_export(path):
-    """Loads a SavedModel, or the latest of a folder of versions.
-
-    Args:
-        path: The folder.
-
-    Returns:
-        What `tf.saved_model.load` gives, and the folder it was loaded from.
-
-    Raises:
-        ValueError: If the folder holds no SavedModel, or one that wants ScaNN's op where ScaNN is
-            missing.
-    """
-    # `pipelines.saved_models` does it again: its clients import nothing of this library.
-    import tensorflow as tf
-
-    folder = latest_version(path)
-    # Registers the op that a model may search with. That it is missing matters to such a model
-    # alone, which then says so below; on a TensorFlow that it wasn't built for it does not load.
-    with contextlib.suppress(ImportError, tf.errors.NotFoundError):
-        from scann import scann_ops  # noqa: F401
-    try:
-        return tf.saved_model.load(str(folder)), folder
-    except (OSError, RuntimeError, tf.errors.OpError) as error:
-        fix = "write one with `tfrs_croloss.serving.export_model`"
-        if "Scann" in str(error):
-            fix = 'it searches with ScaNN: pip install "tfrs-croloss[scann]"'
-        raise ValueError(f"{folder}: no SavedModel that loads here; {fix} ({error})") from error
 
 
 def _padded(members):

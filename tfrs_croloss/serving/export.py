@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfrs_croloss._arguments import check_choice, check_count
-from tfrs_croloss._files import replaced_folder, versions
+from tfrs_croloss._files import replaced_folder
+from tfrs_croloss._saved_models import versions
 from tfrs_croloss._typing import Array, Features, SparseMatrix, StrPath
 from tfrs_croloss.index.membership import as_membership
 from tfrs_croloss.index.validation import as_embeddings

@@ -1,1 +1,0 @@
-"""An exported model behind HTTP, with TensorFlow and KServe: what `pipelines.serve` starts."""

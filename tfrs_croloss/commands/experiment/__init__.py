@@ -1,0 +1,1 @@
+"""What a config means: its options, the data and the model, and the folder of a run."""

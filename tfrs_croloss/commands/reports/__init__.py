@@ -1,0 +1,1 @@
+"""Results on the console, in Markdown and as plots."""

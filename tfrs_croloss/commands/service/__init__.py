@@ -1,0 +1,1 @@
+"""An exported model behind HTTP, with TensorFlow and KServe: what `serve` starts."""

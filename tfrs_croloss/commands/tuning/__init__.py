@@ -1,0 +1,1 @@
+"""Searching for the options of a loss: the space, the trials and the report."""
