@@ -461,6 +461,9 @@ BAD = {
         "candidate_weight": np.ones(NUM_CANDIDATES),
     },
     "`own.index` must be from -1": {"own": Candidates(TABLE, PLACES + 1)},
+    "`own.index` must be from -1 .none. to 8": {
+        "own": Candidates(TABLE, PLACES.astype("int64") + 2**32)
+    },
     "`own.index` must be integers": {"own": Candidates(TABLE, PLACES / 2)},
     "`own.index` must have shape": {"own": Candidates(TABLE, PLACES[:3])},
     "`own.embeddings` must have shape": {"own": Candidates(VECTORS[:3])},

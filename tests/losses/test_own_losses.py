@@ -249,6 +249,84 @@ def test_of_equal_maxima_the_first_column_has_the_gradient(compiled):
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
 
 
+class Made(RetrievalLoss):
+    """A loss of a channel and of a function of the totals and the row."""
+
+    def __init__(self, aggregate=lambda totals, row: totals[0], **channel):
+        super().__init__(reduction=None)
+        self.channel, self.function = channel, aggregate
+
+    def compare(self, row):
+        return Channel(Softplus(), **self.channel)
+
+    def aggregate(self, totals, row):
+        return self.function(totals, row)
+
+
+# As many rows as columns: there a row of numbers would be broadcast over the columns.
+SQUARE = np.linspace(-1, 1, 16).reshape(4, 4).astype("float32")
+
+
+@pytest.mark.parametrize("name", ["scale", "positive_scale", "shift", "pull"])
+@pytest.mark.parametrize("value", [np.ones(4, "float32"), np.ones([1, 4], "float32"), "1", [1.0]])
+def test_coefficients_are_numbers_or_have_a_number_per_row(name, value):
+    with pytest.raises(ValueError, match=rf"`{name}` of a Channel must be a number or have shape"):
+        Made(**{name: value})(np.eye(4), SQUARE)
+    column = np.full([4, 1], 0.5, "float32")
+    of_column, of_number = (Made(**{name: x})(np.eye(4), SQUARE) for x in (column, 0.5))
+    np.testing.assert_allclose(np.asarray(of_column), np.asarray(of_number), rtol=1e-6)
+
+
+def test_names_of_weights_are_names():
+    with pytest.raises(ValueError, match="`weight` of a Channel must be None, a name or a tuple"):
+        Made(weight=3)(np.eye(4), SQUARE)
+
+
+@pytest.mark.parametrize(
+    ("message", "aggregate"),
+    {
+        "`value` of the Aggregate": lambda t, row: Aggregate(t[0][:, 0], (ops.ones_like(t[0]),)),
+        "`slopes` of the Aggregate": lambda t, row: Aggregate(t[0], (ops.ones_like(t[0][:, 0]),)),
+        "`positive_slope` of the Agg": lambda t, row: Aggregate(
+            t[0], (ops.ones_like(t[0]),), ops.ones_like(t[0][:, 0])
+        ),
+        "`aggregate` of Made must have a number per row": lambda t, row: ops.mean(
+            t[0], axis=0, keepdims=True
+        ),
+        "`aggregate` of Made must be a tensor of keras.ops": lambda t, row: np.ones([4, 1]),
+    }.items(),
+)
+def test_an_aggregate_has_a_number_per_row(message, aggregate):
+    with pytest.raises(ValueError, match=message):
+        Made(aggregate)(np.eye(4), SQUARE)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the others know all shapes")
+def test_a_mean_is_refused_where_the_number_of_rows_is_not_known():
+    import tensorflow as tf
+
+    loss = Made(lambda totals, row: ops.mean(totals[0], axis=0, keepdims=True))
+    call = tf.function(loss, input_signature=[tf.TensorSpec([None, 4])] * 2)
+    with pytest.raises(ValueError, match="be no sum or mean over"):
+        call(np.eye(4, dtype="float32"), SQUARE)
+
+
+def test_slopes_that_are_brought_now_and_then_count():
+    """Both ways round: by hand they are twice what differentiation gives."""
+    brings = True
+
+    def aggregate(totals, row):
+        return Aggregate(totals[0], (2 * ops.ones_like(totals[0]),)) if brings else totals[0]
+
+    loss = Made(aggregate)
+    found = []
+    for brings in (True, False, False, True, True):  # noqa: B007 # read by the function above
+        found.append(value_and_gradient(loss, np.eye(4), SQUARE, "float32")[1])
+    for by_hand in (found[0], found[3], found[4]):
+        np.testing.assert_allclose(by_hand, 2 * found[1], rtol=1e-6)
+    np.testing.assert_allclose(found[2], found[1])
+
+
 class MaximumAlone(RetrievalLoss):
     def compare(self, row):
         return Channel(Identity(), reduce="max")

@@ -302,6 +302,12 @@ def test_another_task_is_refused(task, received):
         RetrievalModel(*towers, NUM_ITEMS, task, PARTS["uniform"])
 
 
+def test_a_memory_of_features_is_refused():
+    task = Retrieval(memory_size=3, memory_features={"price": tf.TensorSpec([])})
+    with pytest.raises(ValueError, match="`task` must have no `memory_features`.* Received: price"):
+        RetrievalModel(UserTower(3, 2), ItemTower(4, 2), 4, task, InBatchNegatives())
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

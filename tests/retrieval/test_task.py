@@ -529,10 +529,12 @@ def test_memory_holds_features_for_functions_of_weights(in_a_graph, tmp_path):
         }
 
         def of(candidates):
+            # In another order than that of the specs.
+            features = {n: tf.constant(candidates[n]) for n in reversed(SPECS)}
             return {
                 "candidate_embeddings": tf.constant(candidates["embedding"]),
                 "candidate_ids": tf.constant(candidates["id"]),
-                "candidate_features": {n: tf.constant(candidates[n]) for n in SPECS},
+                "candidate_features": collections.OrderedDict(features),
             }
 
         expected = plain(
@@ -765,6 +767,10 @@ def test_its_arguments_can_be_read(loss):
             "`memory_features` must be a dict from names to a tf.TensorSpec of numbers of a known",
         ),
         (
+            {"memory_size": 3, "memory_features": {"a/b": tf.TensorSpec([])}},
+            "`memory_features` must be a dict .* Received: 'a/b': TensorSpec",
+        ),
+        (
             {"memory_size": 3, "memory_features": {"tags": tf.TensorSpec([None])}},
             "`memory_features` must be a dict from names to a tf.TensorSpec of numbers of a known",
         ),
@@ -922,7 +928,35 @@ WRONG_CALLS = {
     "features of another shape than those of the memory": (
         {"memory_size": 3, "memory_features": {"x": tf.TensorSpec([])}},
         {"candidate_features": {"x": CANDIDATES}, "training": True},
-        r"`candidate_features\['x'\]` must have shape \[num_candidates, \*\[\]\]",
+        r"`candidate_features\['x'\]` must be float32 of shape \[num_candidates\], as in",
+    ),
+    "features of another type than those of the memory": (
+        {"memory_size": 3, "memory_features": {"x": tf.TensorSpec([4], tf.int32)}},
+        {"candidate_features": {"x": CANDIDATES}, "training": True},
+        r"must be int32 of shape \[num_candidates, 4\], as in .* Received: float32 of shape",
+    ),
+    "features with a name that is given": (
+        {},
+        {"candidate_features": {"embedding": CANDIDATES}},
+        "`candidate_features` must have other names .* embedding and id. Received: 'embedding'",
+    ),
+    "ragged features": (
+        {},
+        {"query_features": {"x": tf.ragged.constant([[1.0], [2.0, 3.0]])}},
+        r"`query_features\['x'\]` must be numbers in rows of one length",
+    ),
+    "a ragged mask": (
+        {},
+        {"score_mask": [[True], [True, False]]},
+        "`score_mask` must be numbers in rows of one length",
+    ),
+    "ragged ids of own candidates": (
+        {},
+        {
+            "candidate_ids": IDS,
+            "own": Candidates(CANDIDATES, [[0]] * B, ids=tf.ragged.constant([[1], [1, 2]])),
+        },
+        "`own.ids` must make a tensor",
     ),
     "features that are no dict": (
         {},

@@ -264,9 +264,7 @@ def _parser(of_classes=None):
     """The parser of all commands, that of one with the classes that it takes."""
     # What is wrong with a class is said in words of our own.
     on_error = {"exit_on_error": of_classes is None}
-    parser = jsonargparse.ArgumentParser(
-        prog="tfrs-croloss", description=DESCRIPTION, **on_error
-    )
+    parser = jsonargparse.ArgumentParser(prog="tfrs-croloss", description=DESCRIPTION, **on_error)
     subcommands = parser.add_subcommands()
     for command in COMMANDS:
         name, doc = command.__name__, command.__doc__

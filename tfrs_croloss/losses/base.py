@@ -1,6 +1,7 @@
 """What every retrieval loss shares: the positives, the masks, the reduction over negatives."""
 
 import abc
+import numbers
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -20,7 +21,6 @@ from tfrs_croloss.losses.checks import (
     check_shape,
     check_shapes,
     check_values,
-    fits,
     name_of_weight,
 )
 from tfrs_croloss.losses.differentiation import (
@@ -32,8 +32,8 @@ from tfrs_croloss.losses.differentiation import (
 from tfrs_croloss.losses.reductions import row_max, row_sum
 from tfrs_croloss.losses.structures import Rows, flattened
 from tfrs_croloss.losses.tensors import (
-    as_tensor,
     at_least_one,
+    fits,
     is_ranked,
     rows_of_unknown_rank,
 )
@@ -293,7 +293,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
                 is out of range.
         """
         # Keras itself would take nested lists for structures of scalars.
-        y_true, y_pred = as_tensor(y_true, rank=2), as_tensor(y_pred, rank=2)
+        y_true, y_pred = as_numbers("y_true", y_true, rank=2), as_numbers("y_pred", y_pred, rank=2)
         check_shapes(y_true, y_pred)
         num_queries, num_candidates = y_pred.shape
         for name, weight in by_name(candidate_weight).items():
@@ -511,7 +511,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         ∂loss/∂s_j comes as a list of factors and matrices, one for each channel that the loss
         descends along.
         """
-        channels = as_channels(self.compare(row), type(self).__name__)
+        channels = as_channels(self.compare(row), type(self).__name__, row.count)
         self._check_names(channels, scaled)
         # Where several channels have one x, an eager call makes it once.
         arguments = {}
@@ -529,12 +529,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         ]
         totals = tuple(total for total, _ in reductions)
         value, slopes, positive_slope = self._aggregated(channels, totals, row, row_weight)
-        num_descending = sum(not channel.is_reported for channel in channels)
-        if len(slopes) != num_descending:
-            raise ValueError(
-                f"`slopes` of the Aggregate of {type(self).__name__} must be one for each channel "
-                f"that is not `is_reported`, {num_descending}. Received: {len(slopes)}"
-            )
+        self._check_aggregate(channels, value, slopes, positive_slope, row.count)
 
         def weighed(x):
             return ops.where(ops.not_equal(row_weight, 0), row_weight * x, 0)
@@ -579,7 +574,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             result = self.aggregate(totals, row)
             if isinstance(result, Aggregate):
                 return result
-            # From now on an eager call need not compute it twice.
+            # From now on an eager call computes it once, unless it brings slopes after all.
             self._gives_values = True
         # In a row without a loss a logarithm of 0 would make the second derivative NaN.
         totals = tuple(ops.where(ops.equal(row_weight, 0), 1, total) for total in totals)
@@ -588,13 +583,30 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
         def value_of(positive, *inputs):
             mixed = dict(enumerate(totals)) | dict(zip(places, inputs, strict=True))
             result = self.aggregate(tuple(mixed.values()), row._replace(positive=positive))
-            result = result.value if isinstance(result, Aggregate) else result
-            _check_column(type(self).__name__, result, positive)
+            if isinstance(result, Aggregate):
+                self._gives_values, result = False, result.value
+            _check_column(f"`aggregate` of {type(self).__name__}", result, positive)
             return result
 
         inputs = (row.positive, *(totals[i] for i in places))
         value, (positive_slope, *slopes) = value_and_derivatives(value_of, inputs)
+        if not self._gives_values:
+            return self.aggregate(totals, row)
         return Aggregate(value, tuple(slopes), positive_slope)
+
+    def _check_aggregate(self, channels, value, slopes, positive_slope, column):
+        """Raises where an `Aggregate` is not made of a number per row for each of its parts."""
+        of = f"of the Aggregate of {type(self).__name__}"
+        num_descending = sum(not channel.is_reported for channel in channels)
+        if len(slopes) != num_descending:
+            raise ValueError(
+                f"`slopes` {of} must be one for each channel that is not `is_reported`, "
+                f"{num_descending}. Received: {len(slopes)}"
+            )
+        for name, x in [("value", value), *(("slopes", slope) for slope in slopes)]:
+            _check_column(f"`{name}` {of}", x, column)
+        if not isinstance(positive_slope, numbers.Real):
+            _check_column(f"`positive_slope` {of}", positive_slope, column)
 
     def _check_names(self, channels, weights):
         """Raises where weights are given that no channel takes, or a channel's are missing."""
@@ -653,14 +665,19 @@ def _check_row_inputs(name, inputs):
             )
 
 
-def _check_column(name, value, column):
-    """Raises unless the value of an `aggregate` has a number a row."""
-    shape = getattr(value, "shape", None)
-    if shape is None or not fits(value, (column.shape[0], 1)):
-        came = f"{value!r}" if shape is None else f"shape {tuple(shape)}"
+def _check_column(what, value, column):
+    """Raises unless it is a tensor with a number per row."""
+    if not keras.ops.is_tensor(value):
         raise ValueError(
-            f"`aggregate` of {name} must give a loss per row, [num_queries, 1], and no sum or mean "
-            f"over rows. Received: {came}"
+            f"{what} must be a tensor of keras.ops, of a number per row, [num_queries, 1]. "
+            f"Received: {value!r:.100} ({type(value).__name__})"
+        )
+    # A mean over the rows of a graph that does not know their number would pass for one row.
+    is_one = column.shape[0] is None and value.shape[:1] == (1,)
+    if is_one or not fits(value, (column.shape[0], 1)):
+        raise ValueError(
+            f"{what} must have a number per row, [num_queries, 1], and be no sum or mean over "
+            f"rows. Received: shape {tuple(value.shape)}"
         )
 
 

@@ -5,8 +5,8 @@ import keras
 from tfrs_croloss._registration import register
 from tfrs_croloss._typing import Array
 from tfrs_croloss.losses.base import RetrievalLoss
-from tfrs_croloss.losses.checks import check_shape
-from tfrs_croloss.losses.tensors import as_tensor, like_scores
+from tfrs_croloss.losses.checks import as_numbers, check_shape
+from tfrs_croloss.losses.tensors import like_scores
 
 
 @register
@@ -55,8 +55,10 @@ class CandidateWeighted(keras.losses.Loss):
         """The loss, of labels, scores and weights `[num_queries, num_candidates]`."""
         if sample_weight is not None:
             # One a row would pass for one a column where there are as many.
-            y_pred = as_tensor(y_pred, rank=2)
-            sample_weight = like_scores("sample_weight", as_tensor(sample_weight), y_pred)
+            y_pred = as_numbers("y_pred", y_pred, rank=2)
+            sample_weight = like_scores(
+                "sample_weight", as_numbers("sample_weight", sample_weight), y_pred
+            )
             check_shape("sample_weight", sample_weight, tuple(y_pred.shape))
         return self.loss(y_true, y_pred, candidate_weight=sample_weight)
 

@@ -9,6 +9,7 @@ from tfrs_croloss._typing import Elementwise
 from tfrs_croloss.losses import kernels
 from tfrs_croloss.losses.kernels import Kernel, LogKernel
 from tfrs_croloss.losses.reductions import row_max, row_sum
+from tfrs_croloss.losses.tensors import fits
 
 # Not -inf: the log-sum-exp of a row of nothing else would be NaN.
 LOG_OF_NOTHING = -1e30
@@ -99,15 +100,17 @@ class Channel(NamedTuple):
         return self.reduce
 
 
-def as_channels(channels, loss):
+def as_channels(channels, loss, column):
     """What a `compare` gave as a tuple of channels, with kernels.
 
     Args:
         channels: A `Channel` or a tuple of them.
         loss: Name of the loss, for the error.
+        column: Any tensor `[num_queries, 1]`.
 
     Raises:
-        ValueError: If they are something else, or a coefficient of the negative is 0.
+        ValueError: If they are something else, a coefficient of the negative is 0, or one is
+            neither a number nor `[num_queries, 1]`.
     """
     channels = (channels,) if isinstance(channels, Channel) else channels
     is_tuple = isinstance(channels, (tuple, list)) and channels
@@ -120,12 +123,33 @@ def as_channels(channels, loss):
             raise ValueError(
                 f"`scale` of a Channel must not be 0, or no negative enters. Received: {channel!r}"
             )
+        for name in ("scale", "positive_scale", "shift", "pull"):
+            _check_coefficient(name, getattr(channel, name), column)
+        names = (channel.weight,) if isinstance(channel.weight, str) else channel.weight or ()
+        if not (isinstance(names, tuple) and all(isinstance(name, str) for name in names)):
+            raise ValueError(
+                "`weight` of a Channel must be None, a name or a tuple of names. "
+                f"Received: {channel.weight!r}"
+            )
         if channel.reduce == "max" and channel.weight not in (None, CANDIDATE_WEIGHT):
             raise ValueError(
                 "`weight` of a Channel must be left out for a maximum, which weighs nothing. "
                 f"Received: {channel.weight!r}"
             )
     return tuple(channel._replace(kernel=kernels.get(channel.kernel)) for channel in channels)
+
+
+def _check_coefficient(name, x, column):
+    """Raises unless it is a number or `[num_queries, 1]`: all else would be broadcast."""
+    if isinstance(x, numbers.Real):
+        return
+    shape = getattr(x, "shape", None)
+    if shape is None or not (len(shape) == 0 or fits(x, (column.shape[0], 1))):
+        came = f"{x!r}" if shape is None else f"shape {tuple(shape)}"
+        raise ValueError(
+            f"`{name}` of a Channel must be a number or have shape [num_queries, 1]. "
+            f"Received: {came}"
+        )
 
 
 def _is_number(x, value):

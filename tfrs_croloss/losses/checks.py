@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from tfrs_croloss.losses.channels import CANDIDATE_WEIGHT
-from tfrs_croloss.losses.tensors import as_tensor, broadcast_unranked, is_ranked
+from tfrs_croloss.losses.tensors import as_tensor, broadcast_unranked, fits, is_ranked
 
 # What the rounding of bfloat16 does to a cosine of 1.
 COSINE_TOLERANCE = 0.01
@@ -40,15 +40,6 @@ def check_shape(name, x, *shapes):
         )
 
 
-def fits(x, shape):
-    """Whether the shape of `x` is the one given, as far as both are known."""
-    if not is_ranked(x):
-        return True
-    return len(x.shape) == len(shape) and all(
-        a is None or b is None or a == b for a, b in zip(x.shape, shape, strict=True)
-    )
-
-
 def check_embeddings(loss, queries, candidates, **others):
     """Raises where embeddings make no sense, as `check_values` of scores.
 
@@ -56,7 +47,7 @@ def check_embeddings(loss, queries, candidates, **others):
         loss: The `RetrievalLoss` that was called.
         queries: `[num_queries, dim]` or `[num_queries, num_heads, dim]`.
         candidates: `[num_candidates, dim]`.
-        **others: `[..., dim]` by the name of their name_of_weight, or None.
+        **others: `[..., dim]` by the name of their argument, or None.
 
     Raises:
         ValueError: If a shape is wrong or an embedding is NaN or inf.
@@ -101,16 +92,16 @@ def as_numbers(name, x, dtype=None, rank=None):
 
 def as_ids(name, ids, rank=None):
     """Ids as a tensor of integers, or a `ValueError` that names the argument."""
-    wide = getattr(ids, "dtype", None)
+    received = getattr(ids, "dtype", None) or f"{ids!r:.200}"
     try:
         tensor = as_tensor(ids, rank=rank)
         is_integer = "int" in keras.backend.standardize_dtype(tensor.dtype)
     except (TypeError, ValueError):
-        is_integer = False
+        is_integer, received = False, f"{ids!r:.200}"
     if not is_integer:
         raise ValueError(
             f"`{name}` must be integers in rows of one length: the positions of a vocabulary, or a "
-            f"hash. Received: {wide or ids!r}. Fill shorter rows up with -1"
+            f"hash. Received: {received}. Fill shorter rows up with -1"
         )
     narrow = np.dtype(keras.backend.standardize_dtype(tensor.dtype))
     if isinstance(ids, np.ndarray) and not np.can_cast(ids.dtype, narrow):
@@ -181,9 +172,12 @@ def check_index(name, index, bound):
     """Raises, where values can be seen, on indices of no candidate."""
     if _is_compiling():
         return
-    index = ops.cast(index, "int32")
+    # Wide ones are not cut: they could come out in the range.
+    is_wide = keras.backend.standardize_dtype(index.dtype) == "int64"
+    index = index if is_wide else ops.cast(index, "int32")
+    bound = ops.cast(bound, index.dtype)
     if _known({name: ops.any(ops.logical_or(index < -1, index >= bound))}).get(name):
-        raise ValueError(f"`{name}` must be from -1 (none) to {bound - 1}. Received: others")
+        raise ValueError(f"`{name}` must be from -1 (none) to {int(bound) - 1}. Received: others")
 
 
 def check_weights(weights):

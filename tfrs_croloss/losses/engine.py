@@ -341,9 +341,9 @@ class _Engine:
         for name, function in weights.items():
             if not callable(function):
                 continue
-            name_of_it = name_of_weight(name, label)
-            weight = as_numbers(name_of_it, function(rows.features, features), self.loss.dtype)
-            check_shape(name_of_it, weight, (rows.weight.shape[0], width))
+            argument = name_of_weight(name, label)
+            weight = as_numbers(argument, function(rows.features, features), self.loss.dtype)
+            check_shape(argument, weight, (rows.weight.shape[0], width))
             # The rows that fill up the last block are zeros, of which it may have made NaN, and so
             # are the features of what is absent, e.g. in a memory that is not full yet.
             weight = ops.where(ops.equal(rows.weight, 0), 0, weight)

@@ -1,5 +1,6 @@
 """The arguments of `embedding_loss`: checked, and made the structures that the engine takes."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -343,10 +344,15 @@ def _as_features(name, features, num_rows):
     """Features as tensors with a row each; None stays."""
     if features is None:
         return None
-    features = keras.tree.map_structure(lambda x: as_numbers(name, x), features)
-    for x in keras.tree.flatten(features):
-        check_shape(name, x, (num_rows, *x.shape[1:]))
-    return keras.tree.map_structure(lambda x: at_least_one(x, 0), features)
+    if isinstance(features, Mapping):
+        # In one order, whatever the dict's.
+        return {
+            key: _as_features(f"{name}[{key!r}]", features[key], num_rows)
+            for key in sorted(features)
+        }
+    features = as_numbers(name, features)
+    check_shape(name, features, (num_rows, *features.shape[1:]))
+    return at_least_one(features, 0)
 
 
 def _at(x, index):

@@ -28,6 +28,15 @@ def is_ranked(x):
     return getattr(x.shape, "rank", 0) is not None
 
 
+def fits(x, shape):
+    """Whether the shape of `x` is the one given, as far as both are known."""
+    if not is_ranked(x):
+        return True
+    return len(x.shape) == len(shape) and all(
+        a is None or b is None or a == b for a, b in zip(x.shape, shape, strict=True)
+    )
+
+
 def broadcast_unranked(x, shape):
     """`x` in this shape where its own rank is not known; else `x` as it is."""
     return x if is_ranked(x) else ops.broadcast_to(x, shape)

@@ -1,10 +1,17 @@
 """What a call of the task takes, as tensors of one shape and dtype each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from tfrs_croloss.losses.checks import by_name, check_shape, name_of_weight
+import numpy as np
+
+from tfrs_croloss.losses.checks import as_numbers, by_name, check_shape, name_of_weight
 from tfrs_croloss.losses.tensors import is_ranked, with_slots
 from tfrs_croloss.retrieval.requirements import tf, tfrs
+
+# What functions of weights are given beside the features.
+GIVEN_FEATURES = "embedding", "id"
+# Numbers and booleans, as NumPy tells them.
+KINDS = "biuf"
 
 
 def as_metrics(name, metrics):
@@ -37,28 +44,28 @@ def as_specs(name, specs, memory_size):
     if not memory_size:
         raise ValueError(f"`{name}` must be None without a memory. Received: memory_size=0")
     is_dict = isinstance(specs, dict) and all(isinstance(name, str) for name in specs)
-    for spec in specs.values() if is_dict else (None,):
-        is_held = isinstance(spec, tf.TensorSpec) and spec.shape.is_fully_defined()
-        if not is_held or not (
-            spec.dtype.is_floating or spec.dtype.is_integer or spec.dtype.is_bool
-        ):
+    for of, spec in specs.items() if is_dict else [("", specs)]:
+        is_known = isinstance(spec, tf.TensorSpec) and spec.shape.is_fully_defined()
+        # Of the kinds that a file of weights takes.
+        is_number = is_known and np.dtype(spec.dtype.as_numpy_dtype).kind in KINDS
+        if not (is_number and of.isidentifier()):
             raise ValueError(
                 f"`{name}` must be a dict from names to a tf.TensorSpec of numbers of a known "
-                f'shape, e.g. {{"price": tf.TensorSpec([], tf.float32)}}. Received: {specs!r}'
+                'shape, e.g. {"price": tf.TensorSpec([], tf.float32)}. Received: '
+                f"{of!r}: {spec!r}"
             )
     return dict(specs)
 
 
 def as_queries(x, dtype):
     """Queries `[q, dim]` or `[q, heads, dim]`; with heads where the rank is not known."""
-    x = tf.cast(x, dtype)
+    x = as_numbers("query_embeddings", x, dtype)
     return x if is_ranked(x) else with_slots(x, 3)
 
 
 def as_candidates(x, dtype):
     """Candidates `[c, dim]`."""
-    x = tf.cast(x, dtype)
-    return x if x.shape.rank is not None else tf.ensure_shape(x, [None, None])
+    return as_numbers("candidate_embeddings", x, dtype, rank=2)
 
 
 def as_integers(name, ids, *shape):
@@ -69,7 +76,7 @@ def as_integers(name, ids, *shape):
         ids: What came.
         *shape: What its shape must be; not checked if ragged.
     """
-    if isinstance(ids, tf.RaggedTensor):
+    if isinstance(ids, tf.RaggedTensor) and name == "known_positive_ids":
         return ids.with_flat_values(as_integers(name, ids.flat_values, None))
     try:
         ids = tf.convert_to_tensor(ids)
@@ -157,13 +164,21 @@ def as_features(name, features, rows):
     """A dict of features as tensors with a row each; None stays."""
     if features is None:
         return None
-    if not isinstance(features, dict):
+    if not isinstance(features, Mapping):
         raise ValueError(f"`{name}` must be a dict of tensors. Received: {features!r:.100}")
-    features = tf.nest.map_structure(tf.convert_to_tensor, features)
-    for x in tf.nest.flatten(features):
-        if x.shape.rank is not None:
-            check_shape(name, x, (rows.shape[0], *x.shape[1:]))
-    return features
+    found = {}
+    # In one order, whatever the dict's.
+    for key in sorted(features):
+        label = f"{name}[{key!r}]"
+        if key in GIVEN_FEATURES:
+            raise ValueError(
+                f"`{name}` must have other names than those of what functions of weights are given "
+                f"anyway, {' and '.join(GIVEN_FEATURES)}. Received: {key!r}"
+            )
+        found[key] = as_numbers(label, features[key])
+        if found[key].shape.rank is not None:
+            check_shape(label, found[key], (rows.shape[0], *found[key].shape[1:]))
+    return found
 
 
 def as_mask(mask, queries, candidates):
@@ -181,7 +196,7 @@ def as_mask(mask, queries, candidates):
 
 
 def _as_tensor(name, x, dtype, shapes, fix=""):
-    x = tf.cast(x, dtype)
+    x = as_numbers(name, x, dtype)
     if x.shape.rank is not None:
         try:
             check_shape(name, x, *shapes)

@@ -62,11 +62,12 @@ class Memory(tf.Module):
                     f"`candidate_features[{name!r}]` must be given to a task whose memory holds "
                     f"it. Received: {', '.join(sorted(features)) or 'none'}"
                 )
-            if not features[name].shape[1:].is_compatible_with(spec.shape):
+            x, shape = features[name], ("num_candidates", *spec.shape)
+            if x.dtype != spec.dtype or not x.shape[1:].is_compatible_with(spec.shape):
                 raise ValueError(
-                    f"`candidate_features[{name!r}]` must have shape [num_candidates, *"
-                    f"{spec.shape.as_list()}], as in `memory_features`. Received: shape "
-                    f"{tuple(features[name].shape)}"
+                    f"`candidate_features[{name!r}]` must be {spec.dtype.name} of shape "
+                    f"[{', '.join(map(str, shape))}], as in `memory_features`. Received: "
+                    f"{x.dtype.name} of shape {tuple(x.shape)}"
                 )
         for name in sorted(set(features) - set(self.feature_specs)):
             dtype, shape = features[name].dtype, features[name].shape[1:]

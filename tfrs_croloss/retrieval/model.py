@@ -474,6 +474,11 @@ def _check_task(name, task, in_batch):
             "Retrieval(loss=...) takes every loss that TFRS's task takes; TFRS's task itself goes "
             "into a tfrs.Model of your own"
         )
+    if task.memory is not None and task.memory.feature_specs:
+        raise ValueError(
+            f"`{name}` must have no `memory_features`: a RetrievalModel gives it no features. "
+            f"Received: {', '.join(task.memory.feature_specs)}"
+        )
     if in_batch and task.cross_replica and tf.distribute.get_strategy().num_replicas_in_sync > 1:
         check_not_foreign("cross_replica=True", task.loss)
 

@@ -13,13 +13,13 @@ from tfrs_croloss.losses.differentiation import traced_as_written
 from tfrs_croloss.retrieval.arguments import as_metrics, as_specs
 from tfrs_croloss.retrieval.batch_metrics import BatchMetrics
 from tfrs_croloss.retrieval.foreign import check_not_foreign, without_positives_of_others
-from tfrs_croloss.retrieval.inputs import as_structures, check_sizes
 from tfrs_croloss.retrieval.known_positives import into_mask
 from tfrs_croloss.retrieval.memory import Memory
 from tfrs_croloss.retrieval.pool import Pool
 from tfrs_croloss.retrieval.precision import at_least_float32
 from tfrs_croloss.retrieval.replicas import num_replicas, summed
 from tfrs_croloss.retrieval.requirements import tf, tf_keras, tfrs
+from tfrs_croloss.retrieval.step import as_step, check_sizes
 from tfrs_croloss.retrieval.structures import mapped
 from tfrs_croloss.retrieval.updates import after, updated
 
@@ -288,7 +288,7 @@ class Retrieval(tfrs.tasks.Retrieval):
                 score_mask=self._foreign_mask(score_mask, *embeddings, in_batch),
             )
         self._check_training(training)
-        rows, candidates = as_structures(
+        rows, candidates = as_step(
             self,
             *embeddings,
             in_batch=in_batch,
@@ -301,9 +301,7 @@ class Retrieval(tfrs.tasks.Retrieval):
         updates = self._update_factorized(compute_metrics, *embeddings, candidate_ids, rows.weight)
         if compute_batch_metrics and self.batch_metrics:
             updates.append(self._update_batch(rows, candidates, in_batch))
-        queries, embedded = after(updates, rows.queries, candidates.embeddings)
-        rows = rows._replace(queries=queries)
-        candidates = candidates._replace(embeddings=embedded)
+        rows, candidates = _after(updates, rows, candidates)
         loss = self._loss_of(rows, candidates, in_batch, training)
         return after(self._update_of_loss(loss), loss)[0]
 
@@ -386,7 +384,7 @@ class Retrieval(tfrs.tasks.Retrieval):
             *into_mask(rows.known_ids, rows.mask, ids, own),
         )
 
-    # Without a condition on a tensor, this and `as_structures` need no conversion by AutoGraph,
+    # Without a condition on a tensor, this and `as_step` need no conversion by AutoGraph,
     # which would take longer than all else of a first step. What is of the user's own, metrics, is
     # converted.
 
@@ -563,8 +561,14 @@ class Retrieval(tfrs.tasks.Retrieval):
         else:
             loss = tf_keras.losses.deserialize(loss)
         config["memory_features"] = {
-            name: tf.TensorSpec(**spec) for name, spec in config["memory_features"].items()
+            name: tf.TensorSpec(**spec) for name, spec in config.get("memory_features", {}).items()
         }
         for name in ("batch_metrics", "loss_metrics"):
             config[name] = [tf_keras.metrics.deserialize(metric) for metric in config[name]]
         return cls(loss=loss, **config)
+
+
+def _after(updates, rows, candidates):
+    """Both structures, once the updates are done."""
+    queries, embedded = after(updates, rows.queries, candidates.embeddings)
+    return rows._replace(queries=queries), candidates._replace(embeddings=embedded)

@@ -20,7 +20,7 @@ from tfrs_croloss.retrieval.structures import StepCandidates, StepRows
 
 
 @traced_as_written
-def as_structures(
+def as_step(
     task,
     queries,
     candidates,
