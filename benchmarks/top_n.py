@@ -123,10 +123,12 @@ def measure(run: Config, output: Path, seeds: int = 3, only: list[str] | None = 
     todo = [(seed, name) for seed in range(seeds) for name in names if (name, seed) not in done]
     cosines = {}
     for seed, name in tqdm(todo, unit=" runs"):
-        config = replace(run, seed=seed)
+        # The losses have the temperature; the task would divide by it once more.
+        config = replace(run, seed=seed, temperature=None)
         if "quantiles" in name and seed not in cosines:
             # Margins want a trained model's cosines: those of the softmax.
-            softmax = train(None, data, replace(config, loss="softmax"))[0]
+            softmax = replace(config, loss="SoftmaxLoss", temperature=run.temperature)
+            softmax, _ = train(None, data, softmax)
             cosines[seed] = negative_cosines(softmax, data, seed)
         _, rows = train(settings[name](cosines.get(seed)), data, config)
         best = {str(n): max(row[n] for row in rows) for n in TOP_N}

@@ -38,7 +38,7 @@ def interactions(tmp_path):
 
 def test_an_epoch_against_its_products(interactions, tmp_path):
     output = tmp_path / "epoch.json"
-    small = ["--run.dim", 8, "--run.batch", 64, "--run.negatives", 16, "--epochs", 1]
+    small = ["--run.dim", 8, "--run.batch_size", 64, "--epochs", 1]
     out = run("benchmarks.epoch", "--run.train", interactions, *small, "--output", output)
     found = json.loads(output.read_text())
     seconds = found["seconds"]
@@ -50,7 +50,7 @@ def test_an_epoch_against_its_products(interactions, tmp_path):
 
 
 def test_the_indexes_of_a_run(interactions, tmp_path):
-    small = ["--split", "random", "--dim", 8, "--epochs", 1, "--negatives", 16]
+    small = ["--split", "random", "--dim", 8, "--epochs", 1]
     run("pipelines", "train", "--train", interactions, *small, "--runs", tmp_path, "--name", "run")
     output = tmp_path / "index"
     size = ["--num_candidates", 25_000, "--num_queries", 16, "--rounds", 1, "--peers", "false"]

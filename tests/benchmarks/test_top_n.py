@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.top_n import measure
+from tfrs_croloss.commands.experiment.classes import spec
 from tfrs_croloss.commands.experiment.options import Config
 
 ONLY = ["for_top_n(20)", "LogNormal(20)", "MML from_quantiles, push 0.5"]
@@ -21,8 +22,8 @@ def config(tmp_path):
         train=str(tmp_path / "in.csv"),
         split="random",
         dim=8,
-        negatives=16,
-        batch=64,
+        negatives=spec("UniformNegatives", num_negatives=16),
+        batch_size=64,
         epochs=2,
         temperature=0.2,
     )

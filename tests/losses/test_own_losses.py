@@ -370,7 +370,7 @@ def test_a_mean_over_rows_is_refused():
         def aggregate(self, totals, row):
             return ops.mean(totals[0])
 
-    with pytest.raises(ValueError, match=r"`aggregate` of Mean must give a loss per row"):
+    with pytest.raises(ValueError, match=r"`aggregate` of Mean must have a number per row"):
         Mean()(ONE_HOT, SCORES)
 
 
@@ -453,7 +453,7 @@ def test_an_aggregate_without_a_value_is_named():
         def aggregate(self, totals, row):
             pass
 
-    with pytest.raises(ValueError, match="`aggregate` of Nothing must give a .* Received: None"):
+    with pytest.raises(ValueError, match="`aggregate` of Nothing must be a .* Received: None"):
         Nothing()(ONE_HOT, SCORES)
 
 

@@ -5,7 +5,7 @@ import subprocess
 
 TRAIN = "train --train ratings.csv --user who --item what --time when --name mine --epochs 1"
 STEPS = (
-    f"{TRAIN} --top_n [5] --dim 8 --negatives 32",
+    f"{TRAIN} --top_n [5] --dim 8",
     "evaluate --run runs/mine",
     "export --run runs/mine",
     "recommend --model runs/mine/export --users u1 u2 --k 3",

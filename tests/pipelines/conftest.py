@@ -27,8 +27,9 @@ def ratings(tmp_path_factory):
 def train_options(ratings):
     return [
         *("train", "--train", str(ratings), "--user", "who", "--item", "what", "--time", "when"),
-        *("--top_n", "[5,20]", "--dim", "8", "--negatives", "32", "--batch", "64"),
-        *("--epochs", "4", "--learning_rate", "0.03"),
+        *("--top_n", "[5,20]", "--dim", "8", "--batch_size", "64", "--epochs", "4"),
+        *("--negatives", "UniformNegatives", "--negatives.num_negatives", "32"),
+        *("--optimizer.learning_rate", "0.03"),
     ]
 
 
@@ -44,7 +45,7 @@ def run(train_options, tmp_path_factory):
 def tune_options(train_options, tmp_path_factory):
     """A search of a space with three combinations, of which one fails: its loss is not finite."""
     space = tmp_path_factory.mktemp("space") / "space.yaml"
-    space.write_text("cro:\n  learning_rate: [0.01, 0.03, 1e39]\n")
+    space.write_text("FusedAdam:\n  learning_rate: [0.01, 0.03, 1e39]\n")
     return ["tune", *train_options[1:], "--trials", "5", "--space", str(space)]
 
 

@@ -16,7 +16,11 @@ from tfrs_croloss.serving import export_model
 
 ROWS = [f"u{user},i{item},{time}" for time, item in enumerate(range(10)) for user in range(8)]
 
-USERS = ["--split", "users", "--tower", "history"]
+FOR_TOP_N = ["--loss", "tfrs_croloss.CROLoss.for_top_n", "--loss.n"]
+MML = ["--loss", "MultiMarginLoss", "--loss.weights", "[0.2,0.3,0.5]", "--loss.margins"]
+SLK = ["--loss", "SoftmaxLossAtK", "--threshold_k"]
+TALOS = ["--loss", "TalosLoss", "--threshold_k"]
+USERS = ["--split", "users", "--query_tower", "HistoryTower"]
 
 
 @pytest.fixture
@@ -27,7 +31,8 @@ def train(tmp_path, capsys):
         path = tmp_path / "in.csv"
         path.write_text(text)
         command = ["train", "--train", str(path), "--runs", str(tmp_path / "runs")]
-        command += ["--epochs", "1", "--negatives", "4", "--dim", "4", "--top_n", "[2]", *options]
+        command += ["--epochs", "1", "--dim", "4", "--top_n", "[2]"]
+        command += ["--negatives", "UniformNegatives", "--negatives.num_negatives", "4", *options]
         if test is not None:
             (tmp_path / "test.csv").write_text(test)
             command += ["--test", str(tmp_path / "test.csv")]
@@ -68,12 +73,12 @@ def csv(*rows, header="user,item,time"):
         (csv("u1,i1,1", "u2,i1,1"), [], "in.csv: no validation interactions are left"),
         (csv(*ROWS), ["--rating", "time", "--min_rating", "99"], "are left"),
         (csv(*ROWS), ["--min_rating", "3"], "--min_rating needs --rating"),
-        (csv(*ROWS), ["--select", "recall@9"], "--select must be one of recall@2"),
-        (csv(*ROWS), ["--negatives", "0"], "nothing to compare a positive with"),
-        (csv(*ROWS), ["--negatives", "-1"], "--negatives must not be negative"),
+        (csv(*ROWS), ["--monitor", "recall@9"], "--monitor must be one of recall@2"),
+        (csv(*ROWS), ["--negatives", "[]"], "nothing to compare a positive with"),
+        (csv(*ROWS), ["--negatives.num_negatives", "-1"], "`num_negatives` must be a positive"),
         (csv(*ROWS), ["--epochs", "0"], "--epochs must be positive"),
         (csv(*ROWS), ["--dropout", "1"], "--dropout must be at least 0 and below 1. Received: 1.0"),
-        (csv(*ROWS), ["--learning_rate", "0"], "--learning_rate must be positive"),
+        (csv(*ROWS), ["--optimizer", "Adm"], "string: Adm. Near it: Adam"),
         (csv(*ROWS), ["--top_n", "[0]"], "--top_n must be positive"),
         (
             csv(*ROWS),
@@ -81,7 +86,7 @@ def csv(*rows, header="user,item,time"):
             "--validation_share must be at least 0",
         ),
         (csv(*ROWS), ["--test_share", "0.95"], "shares that leave a training set"),
-        (csv(*ROWS), ["--split", "users"], "--tower must be history for --split users"),
+        (csv(*ROWS), ["--split", "users"], "--query_tower must take histories for --split users"),
         (csv(*ROWS), [*USERS, "--history_share", "1"], "--history_share must be between 0 and 1"),
         (csv(*ROWS), [*USERS, "--test", "in.csv"], "--split users takes the test users from the"),
         (
@@ -93,55 +98,51 @@ def csv(*rows, header="user,item,time"):
         (csv(*ROWS), [*USERS, "--test_share", "0.95"], "shares that leave a training set"),
         (csv("a,i,1", "a,j,1", "b,i,1", "b,j,1"), USERS, "no validation interactions are left"),
         (csv(*ROWS), ["--name", "a/b"], "--name must be the name of a folder"),
-        (csv(*ROWS), ["--alpha", "-1"], "`alpha` must be a non-negative number"),
-        (csv(*ROWS), ["--alpha", "2", "--for_top_n", "2"], "--alpha and --for_top_n exclude"),
-        (csv(*ROWS), ["--for_top_n", "99"], "--for_top_n must be at most the 7 items"),
-        (csv(*ROWS), ["--for_top_n", "1"], "`n` must be more than 1"),
-        (
-            csv(*(f"u{user},i{item},{item}" for user in range(4) for item in range(10))),
-            ["--for_top_n", "5", "--reverse_weight", "1"],
-            "--for_top_n must be at most the 4 users to train on, of whom --reverse_weight",
-        ),
-        (csv(*ROWS), ["--weigh", "true", "--memory", "8"], "--weigh and --memory exclude"),
-        (csv(*ROWS), ["--memory", "-1"], "--memory must not be negative"),
-        (csv(*ROWS), ["--loss", "mml", "--margins", "[0.5,0.2,0.1]"], "`margins` must increase"),
-        (csv(*ROWS), ["--loss", "mml", "--margins", "[0.5]"], "must be of one length"),
-        (csv(*ROWS), ["--loss", "ccl", "--margins", "[]"], "--margins must hold at least one"),
-        (csv(*ROWS), ["--loss", "hinge"], "loss"),
-        (csv(*ROWS), ["--loss", "mml", "--score", "dot"], "--score must be cosine for --loss mml"),
-        (
-            csv(*ROWS),
-            ["--loss", "cro", "--positive_weight", "0.8"],
-            "--positive_weight is of --loss mml; how hard cro pulls the positive is --pull",
-        ),
-        (csv(*ROWS), ["--pull", "-1"], "`pull` must be a non-negative number. Received: -1"),
-        (csv(*ROWS), ["--loss", "slk"], "--for_top_n must be given for --loss slk"),
-        (csv(*ROWS), ["--loss", "talos", "--for_top_n", "0"], "--for_top_n must be given for"),
-        (csv(*ROWS), ["--loss", "slk", "--for_top_n", "99"], "--for_top_n must be at most the 7"),
+        (csv(*ROWS), ["--loss.alpha", "-1"], "`alpha` must be a non-negative number"),
+        (csv(*ROWS), [*FOR_TOP_N, "1"], "`n` must be more than 1"),
+        (csv(*ROWS), ["--weigh", "true", "--memory_size", "8"], "--weigh and --memory_size excl"),
+        (csv(*ROWS), ["--memory_size", "-1"], "--memory_size must not be negative"),
+        (csv(*ROWS), [*MML, "[0.5,0.2,0.1]"], "`margins` must increase"),
+        (csv(*ROWS), [*MML, "[0.5]"], "must be of one length"),
+        (csv(*ROWS), ["--loss", "MultiMarginLoss"], "arguments are required: margins, weights"),
+        (csv(*ROWS), [*MML, "[0,.1,.2]", "--score", "dot"], "--score must be cosine for"),
+        (csv(*ROWS), ["--loss", "CROLos"], "import path string: CROLos. Near"),
+        (csv(*ROWS), ["--loss", "nowhere.Loss"], "--loss: Problem with given class_path 'nowhere."),
+        (csv(*ROWS), ["--loss", "pandas.DataFrame"], "correspond to a subclass of RetrievalLoss"),
+        (csv(*ROWS), ["--loss.alpa", "1"], "Option 'alpa' is not accepted. Near it: alpha"),
+        (csv(*ROWS), ["--loss.alpha", "big"], "--loss: Problem with given class_path"),
+        (csv(*ROWS), ["--loss.num_items", "7"], "Option 'num_items' is not accepted"),
+        (csv(*ROWS), ["--negatives", "AllItem"], "Near it: AllItems"),
+        (csv(*ROWS), ["--query_tower", "UsrTower"], "Near it: UserTower"),
+        (csv(*ROWS), ["--callbacks", "TensorBord"], "Near it: TensorBoard"),
+        (csv(*ROWS), ["--loss.pull", "-1"], "`pull` must be a non-negative number. Received: -1"),
+        (csv(*ROWS), ["--loss", "SoftmaxLossAtK"], "--threshold_k must be given for --loss Softm"),
+        (csv(*ROWS), [*TALOS, "0"], "--threshold_k must be positive"),
+        (csv(*ROWS), [*TALOS, "99"], "--threshold_k must be at most the 7"),
         (csv(*ROWS), ["--reverse_weight", "-1"], "--reverse_weight must not be negative"),
         (
             csv(*ROWS),
-            ["--loss", "slk", "--for_top_n", "2", "--reverse_weight", "1"],
-            "--reverse_weight must be 0 for --loss slk",
+            [*TALOS, "2", "--reverse_weight", "1"],
+            "--reverse_weight must be 0 for --loss TalosLoss",
         ),
         (csv(*ROWS), ["--refresh_thresholds", "0"], "--refresh_thresholds must be positive"),
         (
             csv(*ROWS),
-            ["--loss", "psl", "--robust_temperature", "0"],
+            ["--loss", "PairwiseSoftmaxLoss", "--loss.robust_temperature", "0"],
             "`robust_temperature` must be a positive number. Received: 0",
         ),
         (
             csv(*ROWS),
-            ["--loss", "bsl", "--positive_temperature", "-1"],
+            ["--loss", "BilateralSoftmaxLoss", "--loss.positive_temperature", "-1"],
             "`positive_temperature` must be a positive number. Received: -1",
         ),
         (
             csv(*ROWS),
-            ["--loss", "slk", "--for_top_n", "2", "--weight_temperature", "0"],
+            [*SLK, "2", "--loss.weight_temperature", "0"],
             "`weight_temperature` must be a positive number. Received: 0",
         ),
-        (csv(*ROWS), ["--temperature", "1e-42"], "`temperature` must be at least 1e-06"),
-        (csv(*ROWS), ["--learning_rate", "1e39", "--epochs", "3"], "the loss became"),
+        (csv(*ROWS), ["--loss.temperature", "1e-42"], "`temperature` must be at least 1e-06"),
+        (csv(*ROWS), ["--optimizer.learning_rate", "1e39", "--epochs", "3"], "the loss became"),
     ],
 )
 def test_train(train, text, options, message):
@@ -250,7 +251,7 @@ def test_recommend_with_the_run_instead_of_its_export(run, tmp_path, capsys):
 def test_brackets_in_ids_and_titles_are_shown(tmp_path, capsys):
     frame = pd.DataFrame({"user": ["[/u]", "b", "b"], "item": ["[red]", "[/]", "x"]})
     data = encode(Split(frame, frame[:0], frame[:0]))
-    config = Config(dim=4, negatives=2)
+    config = Config(dim=4)
     export_model(build_model(config, data), data, tmp_path / "model")
     main(["recommend", "--model", str(tmp_path / "model"), "--users", "[/u]", "b"])
     out = capsys.readouterr().out
@@ -261,7 +262,7 @@ def test_brackets_in_ids_and_titles_are_shown(tmp_path, capsys):
 def test_ids_that_begin_with_a_minus(ids, tmp_path, capsys):
     frame = pd.DataFrame({"user": ids, "item": ["x", "y", "z", "x"][: len(ids)]})
     data = encode(Split(frame, frame[:0], frame[:0]))
-    export_model(build_model(Config(dim=4, negatives=2), data), data, tmp_path / "model")
+    export_model(build_model(Config(dim=4), data), data, tmp_path / "model")
     main(["recommend", "--users", *ids, "--k", "2", "--model", str(tmp_path / "model")])
     out = capsys.readouterr().out
     assert [line.split()[1] for line in out.splitlines() if line.startswith("User")] == ids

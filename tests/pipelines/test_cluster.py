@@ -146,7 +146,8 @@ def test_two_replicas_train_what_one_device_trains(run, train_options, tmp_path)
 
 def test_a_tail_that_leaves_a_replica_nothing(train_options, tmp_path, capsys):
     # 60 × 13 interactions have a history: one is left for the second batch, and three replicas.
-    options = [*train_options, "--tower", "history", "--batch", "779", "--runs", str(tmp_path)]
+    options = [*train_options, "--query_tower", "HistoryTower", "--batch_size", "779"]
+    options += ["--runs", str(tmp_path)]
     completed(*options, "--strategy", "mirrored", "--replicas", "3", "--name", "three")
     main([*options, "--name", "one"])
     assert_same_training(tmp_path / "three", tmp_path / "one", 4 * 2, atol=1e-4)

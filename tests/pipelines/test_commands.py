@@ -36,7 +36,7 @@ def test_train_writes_all_it_says(run, capsys):
 
 def test_the_resolved_config_trains_the_same_again(run, tmp_path, capsys):
     config = run / "config.yaml"
-    assert yaml.safe_load(config.read_text())["select"] == "recall@20"
+    assert yaml.safe_load(config.read_text())["monitor"] == "recall@20"
     main(["train", "--config", str(config), "--runs", str(tmp_path), "--name", "again"])
     again = json.loads((tmp_path / "again" / "metrics.json").read_text())
     once = json.loads((run / "metrics.json").read_text())
@@ -176,7 +176,7 @@ def test_a_scann_export_is_asked_as_any_other(run, tmp_path, capfd):
 
 
 def test_a_history_tower_from_training_to_recommendations(train_options, tmp_path, capsys):
-    main([*train_options, "--tower", "history", "--runs", str(tmp_path), "--name", "h"])
+    main([*train_options, "--query_tower", "HistoryTower", "--runs", str(tmp_path), "--name", "h"])
     main(["export", "--run", str(tmp_path / "h")])
     history = tmp_path / "history.json"
     history.write_text(json.dumps({"new user": ["1001", "1003", "1005"]}))
@@ -194,18 +194,18 @@ def test_a_history_tower_from_training_to_recommendations(train_options, tmp_pat
 @pytest.mark.parametrize(
     "options",
     [
-        ["--loss", "softmax"],
-        ["--loss", "mml"],
-        ["--loss", "ccl"],
-        ["--for_top_n", "5", "--scale_rank", "true"],
-        ["--kernel", "split_sigmoid", "--lambda_kernel", "step", "--alpha", "1.2"],
+        ["--loss", "SoftmaxLoss", "--temperature", "0.1"],
+        ["--loss", "tfrs_croloss.CROLoss.for_top_n", "--loss.n", "5", "--loss.temperature", "0.1"],
+        ["--loss.kernel", "split_sigmoid", "--loss.lambda_kernel", "step", "--loss.alpha", "1.2"],
+        ["--loss.kernel", "Hinge", "--loss.kernel.margin", "0.2"],
     ],
     ids=" ".join,
 )
 def test_every_loss_trains(options, train_options, tmp_path, capsys):
     main([*train_options, *options, "--runs", str(tmp_path), "--name", "one"])
     assert (tmp_path / "one" / "metrics.json").exists()
-    assert (options[1] if "--loss" in options else "cro") in capsys.readouterr().out
+    name = options[1].rpartition(".")[2] if "--loss" in options else "CROLoss"
+    assert name in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

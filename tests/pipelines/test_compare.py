@@ -24,17 +24,19 @@ from tfrs_croloss.commands.experiment.runs import Run
 pytestmark = pytest.mark.slow
 
 SEEDS = (0, 1)
+OURS = {"lambda_kernel": "sigmoid", "temperature": 0.1}
 LOSSES = {
-    "softmax": {"loss": "softmax", "temperature": 0.2},
-    "broken": {"loss": "cro", "temperature": 1e-42},
-    "CRO": {"loss": "cro", "batch": 128},
+    "softmax": {"loss": "SoftmaxLoss", "temperature": 0.2},
+    "broken": {"loss": {"class_path": "CROLoss", "init_args": {"temperature": 1e-42}}},
+    "CRO": {"loss": {"class_path": "CROLoss", "init_args": OURS}, "batch_size": 128},
 }
 
 
 @pytest.fixture(scope="module")
 def common(ratings):
     data = {"train": ratings.name, "user": "who", "item": "what", "time": "when"}
-    model = {"dim": 8, "negatives": 32, "batch": 64}
+    drawn = {"class_path": "UniformNegatives", "init_args": {"num_negatives": 32}}
+    model = {"dim": 8, "negatives": [drawn], "batch_size": 64}
     budget = {"epochs": 6, "validate_every": 1, "patience": 6}
     return {
         **data,
@@ -42,7 +44,7 @@ def common(ratings):
         **budget,
         "split": "random",
         "top_n": [5, 20],
-        "select": "recall@20",
+        "monitor": "recall@20",
     }
 
 
@@ -211,7 +213,7 @@ def test_all_else_is_the_same(compared, ratings):
         differing = {key for key in config if config[key] != first[key]} - {"name", "seed"}
         assert differing <= LOSSES["softmax"].keys() | LOSSES[name].keys()
         assert config["seed"] == seed
-    assert configs["CRO", 0]["batch"] == 128
+    assert configs["CRO", 0]["batch_size"] == 128
     written = compared["results"]["losses"]["CRO"]["config"]
     used = {key: configs["CRO", 1][key] for key in written}
     assert used["train"] == str(ratings)
@@ -219,7 +221,7 @@ def test_all_else_is_the_same(compared, ratings):
     assert written == {**used, "train": ratings.name}
     assert configs["CRO", 1].keys() - written.keys() == {"name", "seed", "runs"}
     for text in (compared["out"], (compared["folder"] / "results.md").read_text()):
-        assert "loss=cro, batch=128" in text
+        assert "loss=CROLoss(lambda_kernel=sigmoid, temperature=0.1), batch_size=128" in text
 
 
 def test_what_is_printed_and_written(compared):

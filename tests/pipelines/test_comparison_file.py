@@ -1,5 +1,6 @@
 """The file of a comparison: what is taken, and what is refused with the key that is wrong."""
 
+import json
 import textwrap
 
 import pytest
@@ -8,14 +9,15 @@ from tfrs_croloss.commands.cli import main
 from tfrs_croloss.commands.comparison.file import Comparison
 from tfrs_croloss.commands.comparison.results import significance_of
 from tfrs_croloss.commands.demo import SETTINGS
+from tfrs_croloss.commands.experiment.classes import spec
 from tfrs_croloss.commands.reports.console import print_last_line
 
 GOOD = """\
 common: {epochs: 2, top_n: [5, 10]}
 losses:
-  softmax: {loss: softmax}
-  CRO 1: {loss: cro, alpha: 1.0}
-  CRO 1.4: {loss: cro, alpha: 1.4, learning_rate: 1e-3}
+  softmax: {loss: SoftmaxLoss}
+  CRO 1: {loss: {class_path: CROLoss, init_args: {alpha: 1.0}}}
+  CRO 1.4: {loss: {class_path: CROLoss, init_args: {alpha: 1.4}}, temperature: 1e-1}
 """
 
 
@@ -33,8 +35,8 @@ def test_what_is_left_out(comparison_of):
     found = comparison_of(GOOD)
     assert (found.baseline, found.ours) == ("softmax", "CRO 1.4")
     assert [config.name for config in found.configs["CRO 1"]] == ["CRO 1-0", "CRO 1-1", "CRO 1-2"]
-    # PyYAML's own would make a string of 1e-3.
-    assert found.configs["CRO 1.4"][0].learning_rate == 0.001
+    # PyYAML's own would make a string of 1e-1.
+    assert found.configs["CRO 1.4"][0].temperature == 0.1
     assert found.all_configs[0].train == "movielens"
     found = comparison_of(GOOD.replace("softmax:", "first:") + "seeds: 2\nours: first\n")
     assert (found.baseline, found.ours) == ("first", "first")
@@ -43,15 +45,15 @@ def test_what_is_left_out(comparison_of):
 
 
 def test_entries_that_differ_in_alpha_alone(comparison_of):
-    losses = """
-      a: {loss: cro, alpha: 1.4}
-      b: {loss: cro, alpha: 0.7}
-      c: {loss: cro, alpha: 1.0, temperature: 0.2}
-      d: {loss: cro}
-      e: {loss: cro, kernel: hinge, alpha: 1.0}
-      f: {loss: cro, kernel: hinge, alpha: 1.2}
-    """
-    found = comparison_of(f"losses:{losses}")
+    losses = {
+        "a": {"loss": spec("CROLoss", alpha=1.4)},
+        "b": {"loss": spec("CROLoss", alpha=0.7)},
+        "c": {"loss": spec("CROLoss", alpha=1.0, temperature=0.2)},
+        "d": {"loss": "CROLoss"},
+        "e": {"loss": spec("CROLoss", alpha=1.0, kernel="hinge")},
+        "f": {"loss": spec("CROLoss", alpha=1.2, kernel="hinge")},
+    }
+    found = comparison_of(json.dumps({"losses": losses}))
     assert found.alpha_groups("abcdef") == [{0.7: "b", 1.0: "d", 1.4: "a"}, {1.0: "e", 1.2: "f"}]
     assert found.alpha_groups("abce") == [{0.7: "b", 1.4: "a"}]
     assert list(found.alpha_groups("abd")[0]) == [0.7, 1.0, 1.4]
@@ -76,11 +78,15 @@ def test_files_are_looked_for_in_the_data_folder(comparison_of, tmp_path, rating
         (("epochs: 2", "epochs: 0"), "losses.softmax: --epochs must be positive. Received: 0"),
         (("epochs: 2", "seed: 2"), "common.seed: expected no such key: it comes from --seeds"),
         (("epochs: 2", "config: x.yaml"), "common.config: expected an option of `train`"),
-        (("alpha: 1.0", "alpha: big"), "losses.CRO 1.alpha: expected an option of `train`"),
-        (("loss: softmax", "loss: best"), "losses.softmax.loss: expected an option of `train`"),
+        (("alpha: 1.0", "alpha: big"), "losses.CRO 1.loss: expected an option of `train`"),
+        (("loss: SoftmaxLoss", "loss: best"), "losses.softmax.loss: expected an option of `train`"),
+        (("loss: SoftmaxLoss", "loss: SoftmaxLos"), "SoftmaxLos. Near it: SoftmaxLoss"),
         (("CRO 1:", "a/b:"), "losses.a/b: --name must be the name of a folder"),
         (("CRO 1:", "1:"), "losses: expected names that are strings. Received: 1"),
-        (("{loss: softmax}", "softmax"), "losses.softmax: expected options of `train`. Received:"),
+        (
+            ("{loss: SoftmaxLoss}", "softmax"),
+            "losses.softmax: expected options of `train`",
+        ),
         (("common:", "seeds: 0\ncommon:"), "seeds: expected a positive integer. Received: 0"),
         (("common:", "ours: none\ncommon:"), "ours: expected one of the losses softmax, CRO 1,"),
         (("common:", "baseline: x\ncommon:"), "baseline: expected one of the losses softmax"),
@@ -102,15 +108,15 @@ def test_no_losses_at_all(text, comparison_of):
     "unfair",
     [
         *("train: movielens", "split: random", "test_share: 0.3", "min_rating: 4", "split_seed: 1"),
-        *("mask_validation: false", "dim: 128", "tower: history", "history_length: 5"),
-        *("epochs: 9", "validate_every: 1", "patience: 9", "top_n: [5]", "select: recall@5"),
+        *("mask_validation: false", "dim: 128", "query_tower: HistoryTower"),
+        *("epochs: 9", "validate_every: 1", "patience: 9", "top_n: [5]", "monitor: recall@5"),
         *("seed: 1", "runs: elsewhere", "name: other", "strategy: mirrored"),
     ],
 )
 def test_what_would_not_be_fair_is_refused(unfair, comparison_of):
     key = unfair.split(":")[0]
     with pytest.raises(ValueError, match=rf"losses\.CRO 1\.{key}: expected it under common"):
-        comparison_of(GOOD.replace("alpha: 1.0", unfair))
+        comparison_of(GOOD.replace("CRO 1: {", f"CRO 1: {{{unfair}, "))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +137,7 @@ def test_the_command(options, message, capsys, tmp_path):
 def test_the_last_line_of_one_seed(capsys):
     mean = {"recall@10": 0.25, "ndcg@10": 0.125, "recall@20": 0.5, "ndcg@20": 0.3}
     of = {"mean": mean, "deviation": dict.fromkeys(mean), "seeds": [0]}
-    print_last_line({"losses": {"mine": of}, "ours": "mine", "select": "mrr@10"})
+    print_last_line({"losses": {"mine": of}, "ours": "mine", "monitor": "mrr@10"})
     assert capsys.readouterr().out == "Recall@10 0.2500  NDCG@10 0.1250  (1 seed)\n"
 
 

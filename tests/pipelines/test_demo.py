@@ -12,7 +12,7 @@ from tfrs_croloss.commands.cli import main
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     settings = yaml.safe_load(demo_module.SETTINGS.read_text())
-    settings["common"] |= {"epochs": 1, "dim": 8, "negatives": 64, "batch": 1024}
+    settings["common"] |= {"epochs": 1, "dim": 8, "batch_size": 1024}
     short = tmp_path / "short.yaml"
     short.write_text(yaml.safe_dump(settings, sort_keys=False))
     monkeypatch.setattr(demo_module, "SETTINGS", short)

@@ -5,9 +5,12 @@ import pytest
 
 from tfrs_croloss.commands.comparison.gradient import gradient_by_rank, median_share, median_weight
 from tfrs_croloss.commands.experiment.build import build_model, load_data
+from tfrs_croloss.commands.experiment.classes import spec
 from tfrs_croloss.commands.experiment.options import Config
 from tfrs_croloss.data import training_batches
 from tfrs_croloss.retrieval import UniformNegatives
+
+DRAWN = spec("UniformNegatives", num_negatives=32)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,12 @@ def test_a_larger_alpha_pushes_the_rows_of_a_bad_rank_less(options):
     """The weight falls with the estimated rank as its power -alpha."""
     ratios = []
     for alpha in (0.5, 1.5):
-        config = Config(**options, loss="cro", alpha=alpha, negatives=256, batch=512)
+        config = Config(
+            **options,
+            loss=spec("CROLoss", alpha=alpha, lambda_kernel="sigmoid", temperature=0.1),
+            negatives=spec("UniformNegatives", num_negatives=256),
+            batch_size=512,
+        )
         data = load_data(config)
         push = gradient_by_rank(config, data, build_model(config, data))
         ratios.append(push.weight[-1] / push.weight[0])
@@ -71,10 +79,17 @@ def test_a_larger_alpha_pushes_the_rows_of_a_bad_rank_less(options):
     assert ratios[1] < 0.2 * ratios[0]
 
 
-@pytest.mark.parametrize("own", [{}, {"in_batch": True}, {"tower": "history", "memory": 16}])
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"negatives": [DRAWN]},
+        {"negatives": ["InBatchNegatives", DRAWN]},
+        {"negatives": [DRAWN], "query_tower": "HistoryTower", "memory_size": 16},
+    ],
+)
 def test_the_softmax_pushes_as_its_probabilities(options, own):
     """∂loss/∂s_j = p_j / temperature: the shares are those of exp(s_j / temperature)."""
-    config = Config(**options, **own, loss="softmax", temperature=0.3, negatives=32, batch=16)
+    config = Config(**options, **own, loss="SoftmaxLoss", temperature=0.3, batch_size=16)
     data = load_data(config)
     model = build_model(config, data)
     task = model.task
@@ -90,7 +105,7 @@ def test_the_softmax_pushes_as_its_probabilities(options, own):
     queries = model.query_tower(batch["query"]).numpy().astype(np.float64)
     rows = []
     for query, positive in zip(queries, items, strict=True):
-        pool = [*drawn, *(items if config.in_batch else [])]
+        pool = [*drawn, *(items if model.in_batch else [])]
         scores = sorted((float(query @ embeddings[j]) for j in pool if j != positive), reverse=True)
         powers = [np.exp(score / 0.3) for score in scores]
         rows.append([power / sum(powers) for power in powers])
@@ -101,7 +116,12 @@ def test_the_softmax_pushes_as_its_probabilities(options, own):
 
 
 def test_a_hinge_pushes_none_of_those_below_its_margin(options):
-    config = Config(**options, loss="ccl", margins=[0.2], negatives=64, batch=16)
+    config = Config(
+        **options,
+        loss=spec("CosineContrastiveLoss", margin=0.2),
+        negatives=spec("UniformNegatives", num_negatives=64),
+        batch_size=16,
+    )
     data = load_data(config)
     found = gradient_by_rank(config, data, build_model(config, data)).share
     # The same on each that counts, and nothing on the rest.

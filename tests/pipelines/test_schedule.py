@@ -25,7 +25,7 @@ class Rates(tf_keras.callbacks.Callback):
 
 def options(train_options, tmp_path):
     rate = [
-        "--learning_rate",
+        "--optimizer.learning_rate",
         "0.02",
         "--epochs",
         "4",

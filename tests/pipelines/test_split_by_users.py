@@ -11,7 +11,8 @@ import yaml
 from tests.evaluation.naive import measure, top
 from tests.pipelines.killing import KillAtStep, Killed, calling
 from tfrs_croloss.commands.cli import main
-from tfrs_croloss.commands.experiment.build import build_model, build_negatives, load_data
+from tfrs_croloss.commands.experiment.build import build_model, facts_of, load_data
+from tfrs_croloss.commands.experiment.classes import built, spec
 from tfrs_croloss.commands.experiment.options import Config
 from tfrs_croloss.commands.experiment.runs import Run
 from tfrs_croloss.commands.recommend import ask
@@ -19,7 +20,8 @@ from tfrs_croloss.commands.trained import TrainedRun
 from tfrs_croloss.data import split_users, training_batches
 
 LENGTH, SIZES = 6, (5, 20)
-USERS = ["--split", "users", "--tower", "history", "--history_length", str(LENGTH)]
+KEPT = ("split", "query_tower", "history_length", "user", "item", "time", "top_n", "dim")
+USERS = ["--split", "users", "--query_tower", "HistoryTower", "--history_length", str(LENGTH)]
 
 
 def read(path):
@@ -170,12 +172,14 @@ def test_nothing_is_learned_of_held_out_users(options, file, held_out, tmp_path)
         np.testing.assert_array_equal(own["item"], others["item"])
         np.testing.assert_array_equal(own["query"]["history"], others["query"]["history"])
         assert own["known_positives"].to_list() == others["known_positives"].to_list()
-    by_popularity = dataclasses.replace(config, sampling="popularity", in_batch=True)
+    parts = ["InBatchNegatives", spec("PopularityNegatives", num_negatives=32)]
+    by_popularity = dataclasses.replace(config, negatives=parts)
     for own, others in zip(
-        *(build_negatives(by_popularity, x) for x in (data, other)), strict=True
+        *(built(by_popularity.negatives, facts_of(by_popularity, x)) for x in (data, other)),
+        strict=True,
     ):
         assert own.get_config() == others.get_config()
-    slk = dataclasses.replace(config, loss="slk", for_top_n=5)
+    slk = dataclasses.replace(config, loss="SoftmaxLossAtK", threshold_k=5)
     assert build_model(slk, data).thresholds.values.shape == (42,)
 
 
@@ -188,8 +192,14 @@ def _config(options):
 @pytest.mark.parametrize(
     "more",
     [
-        ["--loss", "slk", "--for_top_n", "5", "--refresh_thresholds", "1", "--mask_known", "true"],
-        ["--sampling", "popularity", "--weigh", "true", "--in_batch", "true"],
+        [
+            *("--loss", "SoftmaxLossAtK", "--threshold_k", "5", "--refresh_thresholds", "1"),
+            *("--mask_known", "true"),
+        ],
+        [
+            *("--negatives", "InBatchNegatives", "--negatives+=PopularityNegatives"),
+            *("--negatives.num_negatives", "32", "--weigh", "true"),
+        ],
     ],
     ids=" ".join,
 )
@@ -219,7 +229,7 @@ def test_a_killed_run_resumes(run, options, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_tune_and_compare(options, file, tmp_path, capsys):
     space = tmp_path / "space.yaml"
-    space.write_text("cro:\n  learning_rate: [0.01, 0.03]\n")
+    space.write_text("FusedAdam:\n  learning_rate: [0.01, 0.03]\n")
     search = ["--trials", "2", "--space", str(space), "--runs", str(tmp_path), "--name", "search"]
     main(["tune", *options[1:], "--epochs", "1", *search])
     trials = json.loads((tmp_path / "search" / "trials.json").read_text())["trials"]
@@ -228,12 +238,12 @@ def test_tune_and_compare(options, file, tmp_path, capsys):
     common = {
         option: value
         for option, value in dataclasses.asdict(_config(options)).items()
-        if option in ("split", "tower", "history_length", "user", "item", "time", "top_n", "dim")
+        if option in KEPT
     }
-    common |= {"train": str(file), "mask_seen": False, "epochs": 1, "negatives": 32, "batch": 64}
+    common |= {"train": str(file), "mask_seen": False, "epochs": 1, "batch_size": 64}
     comparison = {
         "common": {**common, "validate_every": 1},
-        "losses": {"softmax": {"loss": "softmax"}, "cro": {"loss": "cro"}},
+        "losses": {"softmax": {"loss": "SoftmaxLoss"}, "cro": {"loss": "CROLoss"}},
         "seeds": 2,
     }
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(comparison))

@@ -39,7 +39,8 @@ def test_it_writes_all_it_says(search):
     }
     assert (search / "importance.png").read_bytes().startswith(b"\x89PNG")
     trials = trials_of(search)
-    assert sorted(trial["values"]["learning_rate"] for trial in trials) == [0.01, 0.03, 1e39]
+    rates = sorted(trial["values"]["FusedAdam.learning_rate"] for trial in trials)
+    assert rates == [0.01, 0.03, 1e39]
     first, second, failed = (trial["objective"] for trial in trials)
     assert first >= second
     assert first > 0.3  # at random: 20 of 66 unseen, of which 2 are right
@@ -68,7 +69,10 @@ def test_the_best_config_trained_from_nothing_gives_its_number(search, tmp_path,
     config = search / "config.yaml"
     best = trials_of(search)[0]
     content = yaml.safe_load(config.read_text())
-    assert content["learning_rate"] == best["values"]["learning_rate"]
+    assert (
+        content["optimizer"]["init_args"]["learning_rate"]
+        == best["values"]["FusedAdam.learning_rate"]
+    )
     assert (content["name"], content["runs"]) == ("mine-best", str(search.parent))
     main(["train", "--config", str(config), "--runs", str(tmp_path)])
     metrics = json.loads((tmp_path / "mine-best" / "metrics.json").read_text())
@@ -132,7 +136,7 @@ def test_kill_9_and_resume(train_options, tmp_path, capsys):
 
 def test_hyperband_goes_on_from_checkpoints(train_options, tmp_path, capsys):
     space = tmp_path / "space.yaml"
-    space.write_text("common: {learning_rate: {min: 0.001, max: 0.1, scale: log}}\n")
+    space.write_text("FusedAdam: {learning_rate: {min: 0.001, max: 0.1, scale: log}}\n")
     command = ["tune", *train_options[1:], "--epochs", "6", "--validate_every", "2"]
     command += ["--search", "hyperband", "--trials", "4", "--space", str(space)]
     main([*command, "--runs", str(tmp_path), "--name", "band"])
@@ -163,13 +167,13 @@ def test_hyperband_goes_on_from_checkpoints(train_options, tmp_path, capsys):
 def test_all_failing_is_an_error(tune_options, tmp_path, capsys):
     space = tmp_path / "space.yaml"
     # Each by the options themselves, or by what comes of them.
-    space.write_text("cro: {learning_rate: [1e39], negatives: [0, 32]}\n")
+    space.write_text("FusedAdam: {learning_rate: [1e39]}\ncommon: {history_length: [0, 32]}\n")
     command = [*tune_options, "--space", str(space), "--trials", "2", "--runs", str(tmp_path)]
     for _ in range(2):
         err = error_of([*command, "--name", "none"], capsys)
         assert "all 2 trials failed, trial 0 with: " in err
     errors = [path.read_text() for path in sorted((tmp_path / "none").glob("trials/*/error.txt"))]
-    assert {error.split()[0] for error in errors} == {"the", "--negatives"}
+    assert {error.split()[0] for error in errors} == {"the", "--history_length"}
     assert not (tmp_path / "none" / "config.yaml").exists()
 
 
@@ -178,8 +182,8 @@ def test_all_failing_is_an_error(tune_options, tmp_path, capsys):
     [
         (["--alpha", "1.4"], "holds a search with other options (alpha was 1.0, is 1.4). Choose"),
         (["--search", "bayesian"], "search was random, is bayesian"),
-        (["--loss", "softmax", "--fix", "[batch]"], "space was"),
-        (["--loss", "ccl", "--fix", "[temperature]"], "--fix must name options that"),
+        (["--loss", "SoftmaxLoss", "--fix", "[batch_size]"], "space was"),
+        (["--loss", "SoftmaxLoss", "--fix", "[CROLoss.alpha]"], "--fix must name what"),
         (["--strategy", "multiworker"], "a trial is trained by one process"),
         (["--trials", "0"], "--trials must be positive. Received: 0"),
         (["--validation_share", "0"], "--validation_share must be positive"),

@@ -27,7 +27,7 @@ def start(train_options, tmp_path):
     """Starts a process of the cluster; its output goes to <name>.txt."""
     (port,) = free_ports(1)
     space = tmp_path / "space.yaml"
-    space.write_text("cro: {temperature: {min: 0.1, max: 0.4}, batch: [64, 128]}\n")
+    space.write_text("CROLoss: {temperature: {min: 0.1, max: 0.4}, batch_size: [64, 128]}\n")
     command = [
         sys.executable,
         "-m",

@@ -49,7 +49,7 @@ def test_a_comparison_has_no_training_plot(train_options, tmp_path, ratings):
     common = {name.removeprefix("--"): value for name, value in given.items()}
     common |= {"train": ratings.name, "top_n": [5, 20], "validation_share": 0, "epochs": 1}
     file = tmp_path / "losses.yaml"
-    losses = {"CRO": {"loss": "cro"}}
+    losses = {"CRO": {"loss": "CROLoss"}}
     file.write_text(json.dumps({"common": common, "seeds": 1, "losses": losses}))
     options = ["--data", str(ratings.parent), "--runs", str(tmp_path), "--name", "one"]
     main(["compare", "--config", str(file), *options])

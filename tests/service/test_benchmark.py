@@ -16,7 +16,7 @@ def test_measures_a_run(tmp_path, monkeypatch):
     rows = [(u, i) for u in range(40) for i in random.permutation(400)[:12]]
     pd.DataFrame(rows, columns=["user", "item"]).to_csv(tmp_path / "in.csv", index=False)
     data = ("--train", str(tmp_path / "in.csv"), "--split", "random", "--top_n", "[5]")
-    quick = ("--dim", "8", "--negatives", "16", "--batch", "64", "--epochs", "1")
+    quick = ("--dim", "8", "--batch_size", "64", "--epochs", "1")
     main(["train", *data, *quick, "--runs", str(tmp_path), "--name", "run"])
     output = tmp_path / "out" / "small"
     measure(str(tmp_path / "run"), output, k=5, seconds=0.2, requests=500)

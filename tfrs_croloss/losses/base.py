@@ -131,7 +131,8 @@ class Aggregate(NamedTuple):
 
     Attributes:
         value: `[num_queries, 1]`, the loss.
-        slopes: ∂loss/∂total, `[num_queries, 1]`, for each channel that is not `is_reported`.
+        slopes: ∂loss/∂total, `[num_queries, 1]` or a number, for each channel that is not
+            `is_reported`.
         positive_slope: ∂loss/∂s⁺ with the totals held, `[num_queries, 1]` or a number.
     """
 
@@ -603,10 +604,10 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
                 f"`slopes` {of} must be one for each channel that is not `is_reported`, "
                 f"{num_descending}. Received: {len(slopes)}"
             )
-        for name, x in [("value", value), *(("slopes", slope) for slope in slopes)]:
-            _check_column(f"`{name}` {of}", x, column)
-        if not isinstance(positive_slope, numbers.Real):
-            _check_column(f"`positive_slope` {of}", positive_slope, column)
+        _check_column(f"`value` {of}", value, column)
+        for name, x in [("positive_slope", positive_slope), *(("slopes", x) for x in slopes)]:
+            if not isinstance(x, numbers.Real):
+                _check_column(f"`{name}` {of}", x, column)
 
     def _check_names(self, channels, weights):
         """Raises where weights are given that no channel takes, or a channel's are missing."""

@@ -298,6 +298,11 @@ def built(named, facts):
     return made_by(**given)
 
 
+def known_names():
+    """The short names of all classes that can be named."""
+    return {cls.__name__ for role in ROLES.values() for cls in _classes(_base(role.base))}
+
+
 def short_name(named):
     """The name of a class without its package."""
     return named["class_path"].rpartition(".")[2]

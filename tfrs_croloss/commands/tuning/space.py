@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import difflib
 import functools
 import re
 from importlib.resources import files
@@ -14,6 +15,7 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from tfrs_croloss.commands.experiment.classes import (
     ROLES,
+    known_names,
     parameters_of,
     short_name,
     typed_argument,
@@ -65,6 +67,8 @@ def read_space(path, config, fix=()):
         raise ValueError(f"{path}: the file is empty")
     classes, entries = named_classes(config), {}
     sections = list(_items(path, root, "the sections"))
+    for section, _, line in sections:
+        _check_section(path, line, section, classes)
     # First what all have, for a class to change.
     for section, node, _ in sorted(sections, key=lambda one: one[0] != COMMON):
         if section == COMMON or short_name({"class_path": section}) in classes:
@@ -83,6 +87,17 @@ def read_space(path, config, fix=()):
             f"{', '.join(sorted(classes))}"
         )
     return entries
+
+
+def _check_section(path, line, section, classes):
+    """Raises unless a section is common or a class; one with a module may be any."""
+    known = {COMMON, *classes, *known_names()}
+    if section not in known and "." not in section:
+        near = difflib.get_close_matches(section, known, n=3)
+        raise ValueError(
+            f"{path}, line {line}: {section!r} is neither common nor a class"
+            f"{(near and '. Near it: ') or ''}{', '.join(near)}"
+        )
 
 
 def named_classes(config):
