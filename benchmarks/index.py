@@ -3,7 +3,7 @@
     python -m benchmarks.index --run runs/NAME
 
 takes a run's items, multiplied to a million with noise, and asks for the best 100 of its users'.
-Prints and writes the table of docs/serving.md. The peers are of the extra `benchmarks`; one that is
+Prints and writes the table of docs/serving.md. The peers are of the group `benchmarks`; one that is
 not installed is left out. In each round every entry answers all queries once, in one batch; the
 figures are medians over the rounds.
 """

@@ -1,3 +1,4 @@
-from tfrs_croloss.commands.__main__ import main
+from tfrs_croloss.commands.entry import main
 
-main()
+if __name__ == "__main__":
+    main()

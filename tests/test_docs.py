@@ -115,6 +115,12 @@ def check_pip(arguments, monkeypatch):
         assert set(extras.split(",")) <= project["optional-dependencies"].keys()
 
 
+def check_uv(arguments, monkeypatch):
+    *install, group = arguments
+    assert install == ["pip", "install", "--group"]
+    assert group in tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+
+
 def check_curl(arguments, monkeypatch):
     address, *header, flag, body = arguments
     assert header in ([], ["-H", "Authorization: Bearer $(cat keys)"])
@@ -151,6 +157,7 @@ CHECKS = {
     "tfrs-croloss": check_tfrs_croloss,
     "pre-commit": check_pre_commit,
     "pip": check_pip,
+    "uv": check_uv,
     "curl": check_curl,
     "openssl": check_openssl,
     "docker": check_docker,

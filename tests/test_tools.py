@@ -47,6 +47,8 @@ def test_pre_commit_refuses_what_ci_would(tmp_path):
 def public():
     """What the packages export and a caller calls: functions, and classes by their constructors."""
     for init in sorted(ROOT.glob("tfrs_croloss/*/__init__.py")):
+        if init.parent.name == "commands":  # which export nothing
+            continue
         names = next(
             ast.literal_eval(node.value)
             for node in ast.parse(init.read_text()).body

@@ -2,6 +2,7 @@
 
 import json
 import textwrap
+from argparse import Namespace
 
 import pytest
 
@@ -136,8 +137,8 @@ def test_the_command(options, message, capsys, tmp_path):
 
 def test_the_last_line_of_one_seed(capsys):
     mean = {"recall@10": 0.25, "ndcg@10": 0.125, "recall@20": 0.5, "ndcg@20": 0.3}
-    of = {"mean": mean, "deviation": dict.fromkeys(mean), "seeds": [0]}
-    print_last_line({"losses": {"mine": of}, "ours": "mine", "monitor": "mrr@10"})
+    of = Namespace(mean=mean, deviation=dict.fromkeys(mean), seeds=[0])
+    print_last_line(Namespace(losses={"mine": of}, ours="mine", monitor="mrr@10"))
     assert capsys.readouterr().out == "Recall@10 0.2500  NDCG@10 0.1250  (1 seed)\n"
 
 
@@ -153,11 +154,11 @@ def test_significance_of_the_seeds_that_both_have():
     found = significance_of(per_user, "softmax")
     assert found.keys() == {"ours"}
     (of,) = found["ours"].values()
-    assert of["seeds"] == [0, 1]
+    assert of.seeds == [0, 1]
     # Users' means over seeds: .5 .5 .75 .5 against .25 .25 .25 .5.
-    assert of["difference"] == pytest.approx((0.25 + 0.25 + 0.5 + 0) / 4)
-    assert of["relative"] == pytest.approx(0.25 / 0.3125)
-    assert of["relative_interval"] == pytest.approx([x / 0.3125 for x in of["interval"]])
+    assert of.difference == pytest.approx((0.25 + 0.25 + 0.5 + 0) / 4)
+    assert of.relative == pytest.approx(0.25 / 0.3125)
+    assert of.relative_interval == pytest.approx([x / 0.3125 for x in of.interval])
     assert significance_of(per_user, "none of them") == {}
     nothing = {"softmax": {0: arrays(0, 0, 0, 0)}, "ours": {0: arrays(0, 0, 0, 1)}}
-    assert significance_of(nothing, "softmax")["ours"]["recall@5"]["relative"] is None
+    assert significance_of(nothing, "softmax")["ours"]["recall@5"].relative is None

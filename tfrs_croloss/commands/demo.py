@@ -52,7 +52,7 @@ def demo(folder, command, seeds):
     results = gather(comparison, command, has_own_processes=False)
     for name, configs in comparison.configs.items():
         served = [_measure(folder, config, data) for config in configs]
-        results["losses"][name]["test"]["scann"] = {
+        results.losses[name].test["scann"] = {
             metric: [each[metric] for each in served] for metric in served[0]
         }
     write_results(comparison, results, data)

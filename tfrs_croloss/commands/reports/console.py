@@ -12,8 +12,7 @@ from tfrs_croloss.commands.experiment.classes import in_words
 
 # A log is no terminal, and wide enough for any table.
 console = Console(width=None if sys.stdout.isatty() else 140)
-# Of a difference that is significant at this level; Markdown takes none of it for its own.
-LEVEL = 0.05
+# Of a significant difference; Markdown takes none of it for its own.
 STAR = "★"
 STYLE = {"box": box.SIMPLE_HEAD, "title_justify": "left", "caption_justify": "left"}
 
@@ -65,18 +64,18 @@ def print_comparison(results):
     """Prints what the losses of a comparison found, and what each of them cost.
 
     Args:
-        results: What `gather` gives.
+        results: The `Results`.
     """
-    losses = results["losses"]
-    print_table(losses, _title(results), results["baseline"])
-    has_memory = any("peak_memory_mb" in of for of in losses.values())
+    losses = results.losses
+    print_table(losses, _title(results), results.baseline)
+    has_memory = any(of.peak_memory_mb for of in losses.values())
     head = ["loss", "training", *["peak memory"] * has_memory, "best epochs", "its own options"]
     table = Table(*head, **STYLE)
     for name, of in losses.items():
-        memory = [f"{max(of['peak_memory_mb']):,.0f} MB"] if has_memory else []
-        epochs = ", ".join(map(str, of["best_epochs"]))
-        cost = f"{np.mean(of['seconds']):,.1f} s"
-        table.add_row(escape(name), cost, *memory, epochs, escape(own_options(of["options"])))
+        memory = [f"{max(of.peak_memory_mb):,.0f} MB"] if has_memory else []
+        epochs = ", ".join(map(str, of.best_epochs))
+        cost = f"{np.mean(of.seconds):,.1f} s"
+        table.add_row(escape(name), cost, *memory, epochs, escape(own_options(of.options)))
     console.print(table)
 
 
@@ -84,25 +83,25 @@ def print_table(losses, title, baseline):
     """Prints Recall and NDCG, a row for each loss and kind of search, the best of a kind in bold.
 
     Args:
-        losses: From the name of a loss to its `test`, from a kind of search to lists over seeds of
-            the metrics that `evaluate` gives; of several seeds mean ± deviation is shown.
+        losses: From the name of a loss to its `LossResult`; of several seeds mean ± deviation is
+            shown.
         title: Over the table.
         baseline: Name of the loss that those with a star differ from.
     """
-    first = next(iter(losses.values()))["test"]
+    first = next(iter(losses.values())).test
     columns = _columns(next(iter(first.values())))
     caption = f"R: Recall, N: NDCG, {STAR}: differs from {baseline} at 5 % (bootstrap over users)"
     table = Table("loss", "search", *columns, title=title, caption=caption, **STYLE)
     for kind in first:
         best = {
-            metric: max(np.mean(of["test"][kind][metric]) for of in losses.values())
+            metric: max(np.mean(of.test[kind][metric]) for of in losses.values())
             for metric in columns.values()
         }
         for loss, of in losses.items():
             cells = (
-                _cell(of["test"][kind][metric], best[metric])
+                _cell(of.test[kind][metric], best[metric])
                 # What is tested is the exact search.
-                + (f" {STAR}" if kind == "exact" and is_significant(of, metric) else "")
+                + (f" {STAR}" if kind == "exact" and of.differs(metric) else "")
                 for metric in columns.values()
             )
             table.add_row(escape(loss), kind, *cells)
@@ -112,21 +111,21 @@ def print_table(losses, title, baseline):
 
 def print_verdicts(results):
     """Says at each N whether `ours` beats the baseline."""
-    ours, baseline = results["ours"], results["baseline"]
-    tests = results["losses"].get(ours, {}).get("significance", {})
-    for n in results["top_n"]:
+    ours, baseline, losses = results.ours, results.baseline, results.losses
+    tests = (losses[ours].significance or {}) if ours in losses else {}
+    for n in results.top_n:
         metric = f"recall@{n}"
         if metric not in tests:
             continue
         found = tests[metric]
-        before, after = (results["losses"][name]["mean"][metric] for name in (baseline, ours))
-        if not is_significant(results["losses"][ours], metric):
+        before, after = (losses[name].mean[metric] for name in (baseline, ours))
+        if not found.is_significant:
             verdict = "does not differ significantly from"
         else:
-            verdict = "beats" if found["difference"] > 0 else "falls behind"
+            verdict = "beats" if found.difference > 0 else "falls behind"
         console.print(
             f"{ours} {verdict} the {baseline} at {metric}: {after:.4f} against {before:.4f} "
-            f"({_relative(found)}p = {found['p']:.4f})",
+            f"({_relative(found)}p = {found.p:.4f})",
             markup=False,
             highlight=False,
             soft_wrap=True,
@@ -135,23 +134,17 @@ def print_verdicts(results):
 
 def print_last_line(results):
     """Prints Recall and NDCG of `ours` at the N that the epochs were chosen by, on one line."""
-    of = results["losses"].get(results["ours"])
+    of = results.losses.get(results.ours)
     if of is None:
         return
-    n = results["monitor"].split("@")[1]
+    n = results.monitor.split("@")[1]
     parts = []
     for label, metric in (("Recall", f"recall@{n}"), ("NDCG", f"ndcg@{n}")):
-        deviation = of["deviation"][metric]
+        deviation = of.deviation[metric]
         spread = "" if deviation is None else f" ± {deviation:.4f}"
-        parts.append(f"{label}@{n} {of['mean'][metric]:.4f}{spread}")
-    seeds = len(of["seeds"])
+        parts.append(f"{label}@{n} {of.mean[metric]:.4f}{spread}")
+    seeds = len(of.seeds)
     print(*parts, f"({seeds} seed{'s' * (seeds > 1)})", sep="  ", flush=True)
-
-
-def is_significant(result, metric):
-    """Whether a loss differs from the baseline by more than its users' luck."""
-    found = result.get("significance", {}).get(metric)
-    return found is not None and found["p"] < LEVEL
 
 
 def own_options(options):
@@ -169,14 +162,14 @@ def columns_of(sizes):
 
 
 def _relative(found):
-    if found["relative"] is None:
+    if found.relative is None:
         return ""
-    low, high = found["relative_interval"]
-    return f"{found['relative']:+.1%}, 95 % interval {low:+.1%} to {high:+.1%}, "
+    low, high = found.relative_interval
+    return f"{found.relative:+.1%}, 95 % interval {low:+.1%} to {high:+.1%}, "
 
 
 def _title(results):
-    seeds = len(results["seeds"])
+    seeds = len(results.seeds)
     return f"Test set, {seeds} seed{'s' * (seeds > 1)}"
 
 

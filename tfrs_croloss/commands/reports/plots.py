@@ -61,9 +61,9 @@ def _plot_differences(axes, tests, baseline, look):
     for offset, (name, metrics) in zip(offsets, tests.items(), strict=True):
         found = [metrics[f"recall@{n}"] for n in sizes]
         # Where the baseline finds nothing there is nothing to divide by.
-        shown = [x for x, each in enumerate(found) if each["relative"] is not None]
-        y = np.array([found[x]["relative"] for x in shown])
-        low, high = np.array([found[x]["relative_interval"] for x in shown]).reshape(-1, 2).T
+        shown = [x for x, each in enumerate(found) if each.relative is not None]
+        y = np.array([found[x].relative for x in shown])
+        low, high = np.array([found[x].relative_interval for x in shown]).reshape(-1, 2).T
         own = {**look[name], "linestyle": "none"}
         axes.errorbar(np.array(shown) + offset, y, [y - low, high - y], capsize=3, **own)
     axes.axhline(0, color=look[baseline]["color"], linestyle=look[baseline]["linestyle"])
