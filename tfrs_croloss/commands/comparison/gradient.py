@@ -44,7 +44,7 @@ def gradient_by_rank(config, data, model):
         model: Its model, as a `TrainedRun` has it.
     """
     # Without a memory: what it holds are embeddings, which the probe has no scores of.
-    task = build_task(config, facts_of(config, data))
+    task = build_task(config, facts_of(config, data), model.task.loss)
     probe = _Probe(task)
     batches, _ = training_batches(
         data,

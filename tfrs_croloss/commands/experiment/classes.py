@@ -116,7 +116,7 @@ def add_roles(parser, light=False):
             group.add_argument(f"--{name}", metavar="CLASS", type=str, help=text)
             continue
         base = _base(role.base)
-        action = group.add_argument(
+        group.add_argument(
             f"--{name}",
             # None is what a class that is named takes the place of.
             type=list[base] if role.is_list else base | None,
@@ -125,10 +125,11 @@ def add_roles(parser, light=False):
         )
         # A part of a part, too: OwnNegatives takes one.
         skip = {*FILLED, *(f"part.init_args.{wanted}" for wanted in FILLED)}
-        action.sub_add_kwargs = {
-            "fail_untyped": False,
-            "skip": skip if role.is_filled else set(),
-        }
+        options = {"fail_untyped": False, "skip": skip if role.is_filled else set()}
+        # `add_subclass_arguments` knows these options, but no lists. Those of `--loss.help` too.
+        for action in parser._actions:
+            if {f"--{name}", f"--{name}.help"} & set(action.option_strings):
+                action.sub_add_kwargs = options
 
 
 def with_classes(args):
