@@ -14,6 +14,7 @@ import yaml
 
 from tests.pages import make
 from tfrs_croloss.commands.comparison.file import Comparison
+from tfrs_croloss.commands.experiment.classes import ROLES, canonical
 from tfrs_croloss.commands.training.trainer import train
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -22,6 +23,11 @@ SUMMARY = (DOCS / "results.md").read_text()
 TABLES = "".join((DOCS / f"results-{page}.md").read_text() for page in ("splits", "claims"))
 NUMBERS = sorted((DOCS / "results").glob("*.json"))
 by_name = pytest.mark.parametrize("path", NUMBERS, ids=lambda path: path.stem)
+
+
+def with_paths(options):
+    """Options of a file of settings as results have them: classes by their full paths."""
+    return {name: canonical(name, x) if name in ROLES else x for name, x in options.items()}
 
 
 def section_of(name):
@@ -111,7 +117,8 @@ def test_the_readme_has_the_numbers_of_the_demo():
         relative = 100 * significance[f"recall@{n}"]["relative"]
         assert float(shown_gain) == pytest.approx(relative, abs=0.051)
     settings = yaml.safe_load((DOCS.parent / "tfrs_croloss" / "commands" / "demo.yaml").read_text())
-    assert {name: of["options"] for name, of in content["losses"].items()} == settings["losses"]
+    options = {name: of["options"] for name, of in content["losses"].items()}
+    assert options == {name: with_paths(own) for name, own in settings["losses"].items()}
 
 
 def recalls(name, loss, n):
@@ -159,7 +166,7 @@ def test_the_readme_says_what_was_found():
 def test_the_readme_names_the_best_alpha(name, said, of_each_n):
     content = json.loads((DOCS / "results" / f"{name}.json").read_text())
     group = {
-        of["options"].get("alpha", 1.0): of["mean"]
+        of["options"]["loss"]["init_args"].get("alpha", 1.0): of["mean"]
         for loss, of in content["losses"].items()
         if loss.startswith("Lambda softplus, α")
     }
@@ -238,8 +245,9 @@ def test_what_mml_gains_is_of_the_files():
 def test_the_numbers_are_of_the_settings_beside_them(path):
     content = json.loads(path.read_text())
     settings = yaml.safe_load(path.with_suffix(".yaml").read_text())
-    assert {name: of["options"] for name, of in content["losses"].items()} == settings["losses"]
-    assert settings["common"].items() <= content["common"].items()
+    options = {name: of["options"] for name, of in content["losses"].items()}
+    assert options == {name: with_paths(own) for name, own in settings["losses"].items()}
+    assert with_paths(settings["common"]).items() <= content["common"].items()
     assert not content["failures"]
 
 

@@ -118,7 +118,7 @@ def test_the_softmax_pushes_as_its_probabilities(options, own):
 def test_a_hinge_pushes_none_of_those_below_its_margin(options):
     config = Config(
         **options,
-        loss=spec("CosineContrastiveLoss", margin=0.2),
+        loss=spec("CosineContrastiveLoss", margin=0.2, negative_weight=100.0),
         negatives=spec("UniformNegatives", num_negatives=64),
         batch_size=16,
     )

@@ -98,7 +98,7 @@ def do(folder):
 
     def run(*command):
         return subprocess.run(
-            [sys.executable, "-c", "from tfrs_croloss.commands.cli import main; main()", *command],
+            [sys.executable, "-m", "tfrs_croloss.commands", *command],
             cwd=folder,
             env=environment,
             capture_output=True,

@@ -93,9 +93,12 @@ def test_a_complete_run_is_not_trained_again(run, train_options, capsys):
 
 def test_other_options_do_not_mix_into_a_run(run, train_options, capsys):
     with pytest.raises(SystemExit) as stopped:
-        main([*train_options, "--alpha", "1.4", "--runs", str(run.parent), "--name", run.name])
+        main([*train_options, "--loss.alpha", "1.4", "--runs", str(run.parent), "--name", run.name])
     assert stopped.value.code == 2
-    assert "other options (alpha was 1.0, is 1.4). Choose another" in capsys.readouterr().err
+    assert (
+        "is CROLoss(alpha=1.4, lambda_kernel=sigmoid, temperature=0.1)). Choose another"
+        in capsys.readouterr().err
+    )
 
 
 def test_data_that_changed_is_not_taken_for_what_was_trained_on(

@@ -184,9 +184,10 @@ def test_nothing_is_learned_of_held_out_users(options, file, held_out, tmp_path)
 
 
 def _config(options):
-    """The options of a command line, as a `Config`."""
+    """The options of a command line, as a `Config`, but for those of classes."""
     pairs = zip(options[1::2], options[2::2], strict=True)
-    return Config(**{name[2:]: yaml.safe_load(value) for name, value in pairs})
+    plain = {name[2:]: value for name, value in pairs if "." not in name and name != "--negatives"}
+    return Config(**{name: yaml.safe_load(value) for name, value in plain.items()})
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_a_search_that_is_complete_is_shown_and_not_run_again(search, tune_optio
 def test_kill_9_and_resume(train_options, tmp_path, capsys):
     """The trial that was killed goes on from its checkpoint, those before it are kept."""
     space = tmp_path / "space.yaml"
-    space.write_text("cro: {temperature: {min: 0.1, max: 0.4}}\n")
+    space.write_text("CROLoss: {temperature: {min: 0.1, max: 0.4}}\n")
     command = ["tune", *train_options[1:], "--epochs", "8", "--validate_every", "1"]
     command += ["--patience", "8", "--search", "bayesian", "--trials", "2", "--space", str(space)]
     command += ["--runs", str(tmp_path), "--name", "killed"]
@@ -180,7 +180,7 @@ def test_all_failing_is_an_error(tune_options, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--alpha", "1.4"], "holds a search with other options (alpha was 1.0, is 1.4). Choose"),
+        (["--loss.alpha", "1.4"], "holds a search with other options (loss was CROLoss("),
         (["--search", "bayesian"], "search was random, is bayesian"),
         (["--loss", "SoftmaxLoss", "--fix", "[batch_size]"], "space was"),
         (["--loss", "SoftmaxLoss", "--fix", "[CROLoss.alpha]"], "--fix must name what"),
@@ -215,8 +215,8 @@ def test_data_that_changed(search, tune_options, ratings, tmp_path, capsys):
 
 
 def test_options_that_exclude_each_other_are_said_before_any_trial(tune_options, tmp_path, capsys):
-    command = ["tune", *tune_options[1:-2], "--for_top_n", "5", "--runs", str(tmp_path)]
-    assert "--alpha and --for_top_n exclude each other" in error_of(command, capsys)
+    command = ["tune", *tune_options[1:-2], "--loss", "TalosLoss", "--runs", str(tmp_path)]
+    assert "--threshold_k must be given for --loss TalosLoss" in error_of(command, capsys)
     assert not (tmp_path / "tune").exists()
 
 
@@ -236,12 +236,13 @@ def test_a_config_of_train_is_taken_and_the_test_set_never_seen(run, tmp_path, m
     monkeypatch.setattr(tune, "Trainer", Noted)
     monkeypatch.setattr(measure, "evaluate", noted_evaluate)
     space = tmp_path / "space.yaml"
-    space.write_text("cro: {temperature: [0.2]}\n")
+    space.write_text("CROLoss: {temperature: [0.2]}\n")
     command = ["tune", "--config", str(run / "config.yaml"), "--space", str(space)]
     command += ["--trials", "1", "--epochs", "1", "--runs", str(tmp_path), "--name", "of-config"]
     main(command)
     config = yaml.safe_load((tmp_path / "of-config" / "config.yaml").read_text())
-    expected = {**yaml.safe_load((run / "config.yaml").read_text()), "temperature": 0.2}
+    expected = yaml.safe_load((run / "config.yaml").read_text())
+    expected["loss"]["init_args"]["temperature"] = 0.2
     expected |= {"epochs": 1, "runs": str(tmp_path), "name": "of-config-best"}
     assert Config(**config) == Config(**expected)
     # It was measured once, on the validation set, with no test set at hand.

@@ -121,7 +121,8 @@ def test_two_workers_and_a_chief(start, tmp_path):
     best = max(results, key=lambda trial: trial["objective"])
     config = yaml.safe_load((tmp_path / "tuned" / "config.yaml").read_text())
     assert results[0] == best
-    assert config["temperature"] == best["values"]["temperature"]
+    temperature = best["values"]["CROLoss.temperature"]
+    assert config["loss"]["init_args"]["temperature"] == temperature
     said = (tmp_path / "chief.txt").read_text()
     assert said.count("The best trial's options") == 1
     assert all(f"trial {trial}: recall@20" in said for trial in counts)

@@ -159,7 +159,7 @@ def compare(
     end, and the exit code is 1.
 
     Args:
-        config: YAML file as pipelines/demo.yaml: `common`, options of `train`; `losses`, a name and
+        config: YAML file as the demo's: `common`, options of `train`; `losses`, a name and
             its own options a loss; and maybe `seeds`, `baseline` (what the others are measured
             against: softmax, or else the first) and `ours` (the last).
         data: Folder that relative paths of data files in it start from; by default the current one.
@@ -209,9 +209,6 @@ def _command(name, chosen):
 
 def main(args=None):
     """Runs a command; exits with 2 and a message where the reader can mend what is wrong."""
-    # A module of one's own is found in the current folder.
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
     arguments = _parsed(_with_ids_marked(sys.argv[1:] if args is None else args))
     command = {command.__name__: command for command in COMMANDS}[arguments.subcommand]
     chosen = arguments[arguments.subcommand].as_dict()

@@ -151,7 +151,7 @@ class TuningOptions:
             hyperband (many trials for few epochs, the best of them for more).
         trials: Trials in all; 30, or with hyperband what its brackets have. More may be asked for
             later.
-        space: YAML file of what is varied, as pipelines/spaces.yaml, which is the default.
+        space: YAML file of what is varied, as the package's spaces.yaml, which is the default.
         fix: What the space varies and is to stay as it is given, as in [batch_size,CROLoss.alpha].
         factor: Hyperband keeps about one trial of so many and trains it so many times as long.
     """

@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 
 from tfrs_croloss._files import replaced_file
+from tfrs_croloss.commands.experiment.classes import in_words
 from tfrs_croloss.commands.experiment.options import Config
 
 # Where a run lies and on what it is trained: it may be resumed elsewhere, and on other replicas.
@@ -121,7 +122,7 @@ def check_unchanged(folder, kind, old, new):
         ValueError: With the options that changed.
     """
     changed = [
-        f"{option} was {old[option]}, is {new[option]}"
+        f"{option} was {in_words(old[option])}, is {in_words(new[option])}"
         for option in new
         if old[option] != new[option] and option not in MAY_CHANGE
     ]
