@@ -529,11 +529,12 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             for channel in channels
         ]
         totals = tuple(total for total, _ in reductions)
-        value, slopes, positive_slope = self._aggregated(channels, totals, row, row_weight)
+        has_loss = ops.not_equal(row_weight, 0)
+        value, slopes, positive_slope = self._aggregated(channels, totals, row, has_loss)
         self._check_aggregate(channels, value, slopes, positive_slope, row.count)
 
         def weighed(x):
-            return ops.where(ops.not_equal(row_weight, 0), row_weight * x, 0)
+            return ops.where(has_loss, row_weight * x, 0)
 
         descending = [
             (channel, slopes_in_x)
@@ -569,7 +570,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             scale = factor if scale is None else scale * factor
         return weight, ops.ones_like(count) if scale is None else scale
 
-    def _aggregated(self, channels, totals, row, row_weight):
+    def _aggregated(self, channels, totals, row, has_loss):
         """The `Aggregate` of the totals, differentiated if the loss gives its value alone."""
         if not self._gives_values:
             result = self.aggregate(totals, row)
@@ -578,7 +579,7 @@ class RetrievalLoss(keras.losses.Loss, abc.ABC):
             # From now on an eager call computes it once, unless it brings slopes after all.
             self._gives_values = True
         # In a row without a loss a logarithm of 0 would make the second derivative NaN.
-        totals = tuple(ops.where(ops.equal(row_weight, 0), 1, total) for total in totals)
+        totals = tuple(ops.where(has_loss, total, 1) for total in totals)
         places = [i for i, channel in enumerate(channels) if not channel.is_reported]
 
         def value_of(positive, *inputs):
