@@ -1,4 +1,4 @@
-from tfrs_croloss.commands.entry import main
+from tfrs_croloss_cli import main
 
 if __name__ == "__main__":
     main()

@@ -2,7 +2,8 @@
 
 import sys
 
-from tfrs_croloss.commands.cli import main
+from tfrs_croloss_cli import main
 
 if __name__ == "__main__":
-    main(["serve", *sys.argv[1:]])
+    sys.argv.insert(1, "serve")
+    main()

@@ -101,7 +101,7 @@ def check_python(arguments, monkeypatch):
 
 
 def check_tfrs_croloss(arguments, monkeypatch):
-    check_python(["-m", "tfrs_croloss.commands", *arguments], monkeypatch)
+    check_python(["-m", "tfrs_croloss_cli", *arguments], monkeypatch)
 
 
 def check_pre_commit(arguments, monkeypatch):

@@ -1,4 +1,4 @@
-"""The root of the package: Keras comes with the first loss, and the losses with Keras."""
+"""The root of the package: the losses at once, but for the command."""
 
 import subprocess
 import sys
@@ -17,28 +17,31 @@ def said(code):
     return done.stdout.strip()
 
 
-def test_keras_comes_with_the_first_loss():
+@pytest.mark.parametrize("names", ["tfrs_croloss, keras", "keras, tfrs_croloss"])
+def test_a_saved_model_finds_its_losses(names):
+    """Nothing of the package is asked for by name there."""
     code = (
-        "import sys, tfrs_croloss; print('keras' in sys.modules, end=' ')\n"
+        f"import {names}; found = keras.saving.get_registered_object\n"
+        "print(found('tfrs_croloss>CROLoss').__name__, found('tfrs_croloss>PowerLaw').__name__)"
+    )
+    assert said(code) == "CROLoss PowerLaw"
+
+
+def test_in_the_command_keras_comes_with_the_first_loss():
+    code = (
+        "import tfrs_croloss_cli, tfrs_croloss, sys; print('keras' in sys.modules, end=' ')\n"
         "loss = tfrs_croloss.CROLoss\n"
         "import keras; print(keras.saving.get_registered_object('tfrs_croloss>CROLoss') is loss)"
     )
     assert said(code) == "False True"
 
 
-def test_where_keras_is_imported_a_saved_model_finds_its_losses():
-    """Nothing of the package is asked for by name there."""
-    code = (
-        "import keras, tfrs_croloss; found = keras.saving.get_registered_object\n"
-        "print(found('tfrs_croloss>CROLoss').__name__, found('tfrs_croloss>PowerLaw').__name__)"
-    )
-    assert said(code) == "CROLoss PowerLaw"
-
-
 def test_its_names():
     for name in tfrs_croloss.__all__:
         assert getattr(tfrs_croloss, name) is getattr(tfrs_croloss.losses, name)
     assert {*tfrs_croloss.__all__, "losses", "__version__"} <= set(dir(tfrs_croloss))
-    assert said("from tfrs_croloss import *; print(CROLoss.__name__)") == "CROLoss"
+    for first in ("sys", "tfrs_croloss_cli"):
+        code = f"import {first}; from tfrs_croloss import *; print(CROLoss.__name__)"
+        assert said(code) == "CROLoss"
     with pytest.raises(AttributeError, match="module 'tfrs_croloss' has no attribute 'CroLoss'"):
         _ = tfrs_croloss.CroLoss

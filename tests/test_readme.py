@@ -62,7 +62,7 @@ def python(folder, *arguments):
 
 def run(folder, *arguments):
     """What `tfrs-croloss` says."""
-    return python(folder, "-m", "tfrs_croloss.commands", *arguments)
+    return python(folder, "-m", "tfrs_croloss_cli", *arguments)
 
 
 def test_the_commands_on_ones_own_interactions_and_the_exported_model(folder):

@@ -4,16 +4,15 @@ The losses need Keras 3 with any one backend and nothing else. The rest lives in
 are imported by name when wanted: `tfrs_croloss.data`, `.index`, `.retrieval`, `.evaluation`,
 `.serving` and `.tuning`. What needs more than Keras says which extra to install when it is missing.
 
-Keras is imported with the first loss that is asked for, since the commands set its backend before,
-and some do without it. A program that imported Keras before has the losses at once, registered:
-`import keras, tfrs_croloss` is all that loading a saved model needs.
+The command `tfrs-croloss` has the losses, and Keras with them, when it first asks for one.
 """
 
 import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING or "keras" in sys.modules or "tf_keras" in sys.modules:
+# All others have them at once, registered: to load a saved model needs no more than this import.
+if TYPE_CHECKING or "tfrs_croloss_cli" not in sys.modules:
     from tfrs_croloss.losses import (
         BilateralSoftmaxLoss,
         BPRLoss,

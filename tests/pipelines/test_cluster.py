@@ -29,7 +29,7 @@ STEPS = 4 * STEPS_AN_EPOCH
 
 
 def command(*options):
-    return [sys.executable, "-m", "tfrs_croloss.commands", *options]
+    return [sys.executable, "-m", "tfrs_croloss_cli", *options]
 
 
 def completed(*options):
@@ -71,9 +71,7 @@ def children(process):
     """The commands that it has started; not what reads its stderr."""
     path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     return [
-        int(child)
-        for child in path.read_text().split()
-        if "tfrs_croloss.commands" in command_of(child)
+        int(child) for child in path.read_text().split() if "tfrs_croloss_cli" in command_of(child)
     ]
 
 

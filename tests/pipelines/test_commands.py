@@ -161,7 +161,7 @@ def test_a_scann_export_is_asked_as_any_other(run, tmp_path, capfd):
     command = [
         sys.executable,
         "-m",
-        "tfrs_croloss.commands",
+        "tfrs_croloss_cli",
         "recommend",
         "--users",
         "u1",

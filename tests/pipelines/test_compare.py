@@ -60,7 +60,7 @@ def compared(common, ratings, tmp_path_factory):
     command += ["--runs", str(folder)]
     runs = folder / "three losses"
     killed = subprocess.Popen(
-        [sys.executable, "-m", "tfrs_croloss.commands", *command],
+        [sys.executable, "-m", "tfrs_croloss_cli", *command],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -77,7 +77,7 @@ def compared(common, ratings, tmp_path_factory):
         assert time.monotonic() < deadline, "a run outlived the comparison that started it"
         time.sleep(0.01)
     before = {
-        "runs": sum("tfrs_croloss.commands" in command for command in commands),
+        "runs": sum("tfrs_croloss_cli" in command for command in commands),
         "history": json.loads(history.read_text()),
         "written": (runs / "softmax-0" / "metrics.json").stat().st_mtime_ns,
         "results": (runs / "results.json").exists(),

@@ -48,7 +48,7 @@ def test_the_command_without_any_extra():
     code = (
         "import importlib.util as util; find = util.find_spec; "
         "util.find_spec = lambda name, *args: None if name == 'jsonargparse' else find(name, *args)"
-        "; from tfrs_croloss.commands.entry import main; main()"
+        "; from tfrs_croloss_cli import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False

@@ -29,16 +29,16 @@ def stderr_of(command, environment):
 def test_the_commands(train_options, tmp_path, environment):
     runs = ["--runs", str(tmp_path), "--name", "quiet"]
     said = stderr_of(
-        ["-m", "tfrs_croloss.commands", *train_options, "--epochs", "1", *runs], environment
+        ["-m", "tfrs_croloss_cli", *train_options, "--epochs", "1", *runs], environment
     )
     assert said
     assert all(line.startswith("quiet:") for line in said)
     run = ["--run", str(tmp_path / "quiet")]
-    evaluate = ["-m", "tfrs_croloss.commands", "evaluate", *run, "--index", "scann"]
+    evaluate = ["-m", "tfrs_croloss_cli", "evaluate", *run, "--index", "scann"]
     assert stderr_of(evaluate, environment) == []
-    assert stderr_of(["-m", "tfrs_croloss.commands", "export", *run], environment) == []
+    assert stderr_of(["-m", "tfrs_croloss_cli", "export", *run], environment) == []
     model = ["--model", str(tmp_path / "quiet" / "export"), "--users", "u1"]
-    assert stderr_of(["-m", "tfrs_croloss.commands", "recommend", *model], environment) == []
+    assert stderr_of(["-m", "tfrs_croloss_cli", "recommend", *model], environment) == []
 
 
 def run_quietly(code, environment):

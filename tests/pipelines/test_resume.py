@@ -21,7 +21,7 @@ STEPS = 14  # An epoch's: 60 users have 14 training interactions each, and a bat
 def test_kill_and_resume(train_options, tmp_path, capsys):
     command = [*train_options, *OPTIONS, "--runs", str(tmp_path)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tfrs_croloss.commands", *command, "--name", "killed"],
+        [sys.executable, "-m", "tfrs_croloss_cli", *command, "--name", "killed"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

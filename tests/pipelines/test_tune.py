@@ -98,7 +98,7 @@ def test_kill_9_and_resume(train_options, tmp_path, capsys):
     command += ["--patience", "8", "--search", "bayesian", "--trials", "2", "--space", str(space)]
     command += ["--runs", str(tmp_path), "--name", "killed"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tfrs_croloss.commands", *command],
+        [sys.executable, "-m", "tfrs_croloss_cli", *command],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

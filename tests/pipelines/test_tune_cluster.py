@@ -31,7 +31,7 @@ def start(train_options, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "tfrs_croloss.commands",
+        "tfrs_croloss_cli",
         "tune",
         *train_options[1:],
         "--space",

@@ -66,7 +66,7 @@ def as_json(request):
 def start(model, log, *options, port=None):
     """A process that serves, or does not."""
     port = port or free_ports(1)[0]
-    command = [PYTHON, "-m", "tfrs_croloss.commands", "serve", "--model", model]
+    command = [PYTHON, "-m", "tfrs_croloss_cli", "serve", "--model", model]
     command += ["--port", str(port), *options]
     with log.open("w") as file:
         # This environment's settings are not the server's.

@@ -101,7 +101,7 @@ def _recommend(folder, saved_model, data):
     command = [
         sys.executable,
         "-m",
-        "tfrs_croloss.commands",
+        "tfrs_croloss_cli",
         "recommend",
         "--model",
         str(saved_model),

@@ -17,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 
-COMMAND = [sys.executable, "-m", "tfrs_croloss.commands", "train"]
+COMMAND = [sys.executable, "-m", "tfrs_croloss_cli", "train"]
 # The process that started a worker, in the worker's environment.
 LAUNCHER = "PIPELINES_LAUNCHER"
 # For each worker to import TensorFlow and listen on its port; reading the data comes after.
