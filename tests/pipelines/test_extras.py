@@ -60,7 +60,7 @@ def test_the_command_without_any_extra():
 
 def test_help_needs_neither_keras_nor_tensorflow():
     code = (
-        "import sys; from tfrs_croloss.commands.cli import main\n"
+        "import sys, tfrs_croloss_cli; from tfrs_croloss.commands.cli import main\n"
         "try:\n    main(['train', '--help'])\n"
         "finally:\n    print(*sys.modules, file=sys.stderr)"
     )

@@ -209,14 +209,15 @@ def _command(name, chosen):
 
 def main(args=None):
     """Runs a command; exits with 2 and a message where the reader can mend what is wrong."""
-    arguments = _parsed(_with_ids_marked(sys.argv[1:] if args is None else args))
-    command = {command.__name__: command for command in COMMANDS}[arguments.subcommand]
-    chosen = arguments[arguments.subcommand].as_dict()
-    if command is not compare:
-        chosen.pop("config", None)
-    if command is recommend:
-        chosen["users"] = [user.removeprefix(MARK) for user in chosen["users"]]
+    args = _with_ids_marked(sys.argv[1:] if args is None else args)
     try:
+        arguments = _parsed(args)
+        command = {command.__name__: command for command in COMMANDS}[arguments.subcommand]
+        chosen = arguments[arguments.subcommand].as_dict()
+        if command is not compare:
+            chosen.pop("config", None)
+        if command is recommend:
+            chosen["users"] = [user.removeprefix(MARK) for user in chosen["users"]]
         check_extras(command.__name__)
         command(**chosen)
     except (ValueError, OSError, ImportError) as error:
@@ -245,16 +246,17 @@ def _with_ids_marked(args):
 
 
 def _parsed(args):
-    """The arguments, or the end of the process with what is wrong with them."""
+    """The arguments; a `ValueError` where a class, or what it takes, is wrong."""
     name = next((word for word in args if not word.startswith("-")), None)
     # Help that shows no class need not import any: that takes seconds.
     light = name not in ("train", "tune") or "--help" in args or "-h" in args
-    parser = _parser(None if light else name)
+    if light:
+        return _parser().parse_args(args)
+    check_extras(name)
     try:
-        return parser.parse_args(args if light else classes.with_classes(args))
+        return _parser(name).parse_args(classes.with_classes(args))
     except jsonargparse.ArgumentError as error:
-        print(f"error: {classes.explained(str(error))}", file=sys.stderr)
-        sys.exit(2)
+        raise ValueError(classes.explained(str(error))) from None
 
 
 def _parser(of_classes=None):
