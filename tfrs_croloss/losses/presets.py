@@ -1,5 +1,7 @@
 """Losses that everyone knows, as the cases of `CROLoss` that they are."""
 
+from typing import Any, ClassVar
+
 from tfrs_croloss._registration import register
 from tfrs_croloss._typing import DType
 from tfrs_croloss.losses.base import RetrievalLoss
@@ -7,7 +9,32 @@ from tfrs_croloss.losses.cro_loss import CROLoss
 
 
 class _Preset(CROLoss):
-    """A `CROLoss` of which the temperature alone is chosen."""
+    """A `CROLoss` of which the temperature alone is chosen.
+
+    Attributes:
+        settings: The arguments of `CROLoss` that are not.
+        default_name: Name of a loss that is given none.
+    """
+
+    settings: ClassVar[dict[str, Any]]
+    default_name: str
+
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        max_positives: int = 1,
+        reduction: str | None = "sum",
+        name: str | None = None,
+        dtype: DType = None,
+    ) -> None:
+        super().__init__(
+            **self.settings,
+            temperature=temperature,
+            max_positives=max_positives,
+            reduction=reduction,
+            name=name or self.default_name,
+            dtype=dtype,
+        )
 
     def get_config(self):
         return {**RetrievalLoss.get_config(self), "temperature": self.temperature}
@@ -42,22 +69,8 @@ class SoftmaxLoss(_Preset):
     0.862
     """
 
-    def __init__(
-        self,
-        temperature: float = 1.0,
-        max_positives: int = 1,
-        reduction: str | None = "sum",
-        name: str = "softmax",
-        dtype: DType = None,
-    ) -> None:
-        super().__init__(
-            "exponential",
-            temperature=temperature,
-            max_positives=max_positives,
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-        )
+    settings: ClassVar[dict[str, Any]] = {"kernel": "exponential"}
+    default_name = "softmax"
 
 
 @register
@@ -89,23 +102,8 @@ class BPRLoss(_Preset):
     0.7615
     """
 
-    def __init__(
-        self,
-        temperature: float = 1.0,
-        max_positives: int = 1,
-        reduction: str | None = "sum",
-        name: str = "bpr",
-        dtype: DType = None,
-    ) -> None:
-        super().__init__(
-            "softplus",
-            alpha=0.0,
-            temperature=temperature,
-            max_positives=max_positives,
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-        )
+    settings: ClassVar[dict[str, Any]] = {"kernel": "softplus", "alpha": 0.0}
+    default_name = "bpr"
 
 
 @register
@@ -137,20 +135,5 @@ class TripletLoss(_Preset):
     0.1373
     """
 
-    def __init__(
-        self,
-        temperature: float = 1.0,
-        max_positives: int = 1,
-        reduction: str | None = "sum",
-        name: str = "triplet",
-        dtype: DType = None,
-    ) -> None:
-        super().__init__(
-            "hinge",
-            alpha=0.0,
-            temperature=temperature,
-            max_positives=max_positives,
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-        )
+    settings: ClassVar[dict[str, Any]] = {"kernel": "hinge", "alpha": 0.0}
+    default_name = "triplet"
