@@ -26,6 +26,8 @@ import yaml
 import tfrs_croloss
 from tests.pages import BLOCK, ON_RATINGS, PAGES, ROOT, blocks, commands, make
 from tfrs_croloss.commands.cli import COMMANDS
+from tfrs_croloss.commands.experiment.classes import spec
+from tfrs_croloss.commands.experiment.options import Config
 from tfrs_croloss.commands.tuning import space
 
 NAMED = {"ids": lambda page: page.name}
@@ -42,10 +44,13 @@ INLINE = re.compile(
 PROSE = {"text", "math"}
 # What the commands' options name must be there to be read.
 FILES = {
-    "tune.yaml": "loss: cro\ntrials: 30\n",  # as docs/tuning.md has it
-    "runs/tuned/config.yaml": "loss: cro\n",
-    "runs/mine/config.yaml": "loss: cro\n",
+    "tune.yaml": "loss: CROLoss\ntrials: 30\n",  # as docs/tuning.md has it
+    "runs/tuned/config.yaml": "loss: CROLoss\n",
+    "runs/mine/config.yaml": "loss: CROLoss\n",
     "losses.yaml": "losses: {}\n",
+    "two.yaml": "losses: {}\n",
+    # As docs/own-loss.md has it.
+    "my_losses.py": blocks(ROOT / "docs" / "own-loss.md", "python")[-1],
 }
 
 
@@ -63,6 +68,7 @@ def folder(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
 
@@ -93,7 +99,7 @@ def check_make(arguments, monkeypatch):
 def check_python(arguments, monkeypatch):
     flag, module, *arguments = arguments
     assert flag == "-m"
-    wants_help = "--help" in arguments
+    wants_help = any(word in ("--help", "--loss.help") for word in arguments)
     monkeypatch.setattr(sys, "argv", [module, *arguments])
     with pytest.raises(SystemExit if wants_help else Parsed) as ended:
         runpy.run_module(module, run_name="__main__")
@@ -285,10 +291,17 @@ def test_an_option_that_is_gone_is_noticed(folder, parse_only, monkeypatch):
 def test_the_search_space_of_the_tuning_page(folder):
     (block,) = blocks(ROOT / "docs" / "tuning.md", "yaml")
     (folder / "space.yaml").write_text(block)
-    losses = set(yaml.safe_load(block)) - {"common"}
-    assert losses
+    required = {
+        "MultiMarginLoss": {"margins": [0.0], "weights": [1.0]},
+        "my_losses.Triplet": {"margin": 0.2},
+    }
+    losses = set(yaml.safe_load(block)) - {"common", "FusedAdam"}
+    assert losses == {"CROLoss", *required}
     for loss in losses:
-        assert space.read_space(folder / "space.yaml", loss)
+        config = Config(loss=spec(loss, **required.get(loss, {})))
+        found = space.read_space(folder / "space.yaml", config)
+        assert {"batch_size", "FusedAdam.learning_rate"} < found.keys()
+        assert any(name.startswith(f"{loss.rpartition('.')[2]}.") for name in found)
 
 
 def test_every_block_is_of_a_kind_that_is_looked_at():

@@ -164,7 +164,7 @@ def test_the_winner_of_a_search_on_several_seeds(tmp_path):
 @pytest.mark.slow
 def test_the_chief_and_the_workers_of_a_search(tmp_path):
     folder = with_ratings(tmp_path)
-    options = {"train": "ratings.csv", "user": "userId", "item": "movieId", "loss": "cro"}
+    options = {"train": "ratings.csv", "user": "userId", "item": "movieId", "loss": "CROLoss"}
     options |= {"trials": 2, "epochs": 1, "name": "tuned"}
     (folder / "tune.yaml").write_text(yaml.safe_dump(options))
     here = {"10.0.0.1": "127.0.0.1", "8000": free_ports(1)[0]}

@@ -78,7 +78,7 @@ def csv(*rows, header="user,item,time"):
         (csv(*ROWS), ["--negatives.num_negatives", "-1"], "`num_negatives` must be a positive"),
         (csv(*ROWS), ["--epochs", "0"], "--epochs must be positive"),
         (csv(*ROWS), ["--dropout", "1"], "--dropout must be at least 0 and below 1. Received: 1.0"),
-        (csv(*ROWS), ["--optimizer", "Adm"], "string: Adm. Near it: Adam"),
+        (csv(*ROWS), ["--optimizer", "Adm"], "module: Adm. Near it: Adam"),
         (csv(*ROWS), ["--top_n", "[0]"], "--top_n must be positive"),
         (
             csv(*ROWS),
@@ -106,7 +106,7 @@ def csv(*rows, header="user,item,time"):
         (csv(*ROWS), [*MML, "[0.5]"], "must be of one length"),
         (csv(*ROWS), ["--loss", "MultiMarginLoss"], "arguments are required: margins, weights"),
         (csv(*ROWS), [*MML, "[0,.1,.2]", "--score", "dot"], "--score must be cosine for"),
-        (csv(*ROWS), ["--loss", "CROLos"], "import path string: CROLos. Near"),
+        (csv(*ROWS), ["--loss", "CROLos"], "named with its module: CROLos. Near it: CROLoss"),
         (csv(*ROWS), ["--loss", "nowhere.Loss"], "--loss: Problem with given class_path 'nowhere."),
         (csv(*ROWS), ["--loss", "pandas.DataFrame"], "correspond to a subclass of RetrievalLoss"),
         (csv(*ROWS), ["--loss.alpa", "1"], "Option 'alpa' is not accepted. Near it: alpha"),

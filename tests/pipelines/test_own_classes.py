@@ -8,7 +8,12 @@ import sys
 import pytest
 import yaml
 
+from tfrs_croloss import CROLoss
+from tfrs_croloss.commands import cli
 from tfrs_croloss.commands.cli import main
+from tfrs_croloss.commands.experiment.classes import built, canonical, resolved, spec
+from tfrs_croloss.commands.experiment.options import Config
+from tfrs_croloss.retrieval import UniformNegatives
 
 MODULE = '''
 """Classes that the package does not know."""
@@ -196,3 +201,97 @@ assert not {"tensorflow", "keras", "jax", "torch"} & sys.modules.keys()
     assert done.returncode == 0, done.stderr
     for role in ("--loss CLASS", "--query_tower CLASS", "--negatives CLASS", "--callbacks CLASS"):
         assert role in done.stdout
+
+
+def config_of(*words):
+    """The `Config` of a command line of `train`."""
+    found = cli._parsed(["train", *words])["train"].as_dict()
+    return Config(**{name: x for name, x in found.items() if name != "config"})
+
+
+@pytest.fixture
+def files(tmp_path):
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    sgd = {"class_path": "SGD", "init_args": {"learning_rate": 0.5, "momentum": 0.9}}
+    loss = {"class_path": "CROLoss", "init_args": {"alpha": 1.2, "temperature": 0.12}}
+    one.write_text(yaml.safe_dump({"loss": loss, "optimizer": sgd}))
+    two.write_text(yaml.safe_dump({"loss": "SoftmaxLoss", "optimizer": {"class_path": "Adam"}}))
+    return str(one), str(two)
+
+
+def test_a_class_has_no_arguments_of_the_one_before(files):
+    one, two = files
+    for words in (
+        ["--config", one, "--config", two],
+        [f"--config={one}", "--loss", "SoftmaxLoss", "--optimizer=Adam"],
+        ["--loss", "CROLoss", f"--config={two}"],
+    ):
+        config = config_of(*words)
+        assert config.loss["class_path"].endswith(".SoftmaxLoss")
+        assert config.loss["init_args"]["temperature"] == 1.0
+        assert config.optimizer["init_args"]["learning_rate"] == 0.001
+    # Nor of the default, which an argument alone changes.
+    assert "lambda_kernel" not in str(config_of("--loss", "BPRLoss").loss)
+    assert config_of("--loss", "CROLoss").loss["init_args"]["lambda_kernel"] is None
+    alone = config_of("--loss.alpha", "1.5").loss["init_args"]
+    assert (alone["alpha"], alone["lambda_kernel"], alone["temperature"]) == (1.5, "sigmoid", 0.1)
+    of_file = config_of("--config", one, "--loss.alpha", "1.5").loss["init_args"]
+    assert (of_file["alpha"], of_file["temperature"]) == (1.5, 0.12)
+
+
+def test_lists_are_begun_and_added_to():
+    def names(*words):
+        return [part["class_path"].rpartition(".")[2] for part in config_of(*words).negatives]
+
+    assert names("--negatives+=AllItems") == ["UniformNegatives", "AllItems"]
+    assert names("--negatives", "AllItems") == ["AllItems"]
+    assert names("--negatives=AllItems", "--negatives+=InBatchNegatives") == [
+        *("AllItems", "InBatchNegatives")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--loss.alpha", "1.2", "--loss", "CROLoss"], "--loss.alpha must come after --loss"),
+        (["--loss.alpha", "1.2", "--config", "{one}"], "--loss.alpha must come after --config"),
+        (["--conf", "{one}"], "--config must be written out. Received: --conf"),
+    ],
+)
+def test_an_argument_is_not_lost(words, message, files):
+    with pytest.raises(ValueError, match=message):
+        config_of(*(word.format(one=files[0]) for word in words))
+
+
+class Options(UniformNegatives):
+    """As one subclasses most often."""
+
+    def __init__(self, num_negatives: int = 64, **options):
+        super().__init__(num_negatives=num_negatives, **options)
+
+
+class Sharper(CROLoss):
+    def __init__(self, **options):
+        options.setdefault("temperature", 0.2)
+        super().__init__(**options)
+
+
+def test_what_a_class_hands_on_to_its_base_is_filled_in_too():
+    named = canonical("negatives", [f"{__name__}.Options"])
+    (part,) = built(named, {"num_items": 50, "seed": 9})
+    assert part.get_config() == {"num_items": 50, "num_negatives": 64, "seed": 9}
+
+
+def test_what_is_given_is_kept_though_it_is_the_default_of_a_base():
+    def temperature(**given):
+        named = canonical("loss", spec(f"{__name__}.Sharper", **given))
+        return built(resolved("loss", named), {}).temperature
+
+    assert (temperature(), temperature(temperature=1.0), temperature(alpha=1.0)) == (0.2, 1.0, 0.2)
+
+
+def test_a_config_has_the_defaults_of_today():
+    """So that a run that is repeated is the same when they have changed."""
+    arguments = Config(loss="CROLoss").loss["init_args"]
+    assert (arguments["alpha"], arguments["pull"], arguments["kernel"]) == (1.0, 1.0, "softplus")
+    assert "num_items" not in arguments

@@ -95,10 +95,7 @@ def test_other_options_do_not_mix_into_a_run(run, train_options, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([*train_options, "--loss.alpha", "1.4", "--runs", str(run.parent), "--name", run.name])
     assert stopped.value.code == 2
-    assert (
-        "is CROLoss(alpha=1.4, lambda_kernel=sigmoid, temperature=0.1)). Choose another"
-        in capsys.readouterr().err
-    )
+    assert "alpha=1.4" in capsys.readouterr().err
 
 
 def test_data_that_changed_is_not_taken_for_what_was_trained_on(

@@ -65,13 +65,33 @@ def test_a_section_of_a_class_changes_the_common_one(tmp_path):
     }
 
 
+def test_a_section_with_a_module_is_of_that_class_alone(tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        "tfrs_croloss.CROLoss:\n  alpha: [1.0, 1.2]\n"
+        "tfrs_croloss.losses.presets.SoftmaxLoss:\n  temperature: [1.0]\n"
+    )
+    assert read_space(path, Config(loss="CROLoss")) == {"CROLoss.alpha": [1.0, 1.2]}
+    path.write_text("tfrs_crolos.CROLoss:\n  alpha: [1.0, 1.2]\n")
+    with pytest.raises(ValueError, match="tfrs_crolos.CROLoss can't be imported"):
+        read_space(path, Config(loss="CROLoss"))
+
+
+def test_a_class_that_is_named_twice_is_not_varied(tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text("UniformNegatives:\n  num_negatives: [8, 16]\n")
+    twice = [spec("UniformNegatives", num_negatives=n) for n in (4, 5)]
+    with pytest.raises(ValueError, match="UniformNegatives: expected a class that the run names"):
+        read_space(path, Config(negatives=twice))
+
+
 def test_arguments_go_where_their_class_stands():
     config = Config(negatives=["InBatchNegatives", spec("UniformNegatives", num_negatives=9)])
     values = {"UniformNegatives.num_negatives": 4, "FusedAdam.learning_rate": 0.5, "dim": 3}
     tried = dataclasses.replace(config, **options_of(values, config))
     first, second = tried.negatives
     assert (first["init_args"], second["init_args"]) == ({}, {"num_negatives": 4})
-    assert tried.optimizer["init_args"] == {"learning_rate": 0.5}
+    assert tried.optimizer["init_args"]["learning_rate"] == 0.5
     assert (tried.dim, tried.loss) == (3, config.loss)
     # The config itself stays as it was.
     assert config.negatives[1]["init_args"] == {"num_negatives": 9}

@@ -53,8 +53,9 @@ def tune(**chosen):
     that was killed resumes with the same command. Several processes run it with keras-tuner's
     chief and workers: see docs/tuning.md.
     """
-    tuning = {field.name: chosen.pop(field.name) for field in fields(options.TuningOptions)}
-    config, tuning = options.Config(**chosen), options.TuningOptions(**tuning)
+    names = {field.name for field in fields(options.TuningOptions)} & chosen.keys()
+    tuning = options.TuningOptions(**{name: chosen.pop(name) for name in names})
+    config = options.Config(**{"name": "tune", **chosen})
 
     from tfrs_croloss.commands.tuning.tune import tune as run_search
 
@@ -254,7 +255,7 @@ def _parsed(args):
         return _parser().parse_args(args)
     check_extras(name)
     try:
-        return _parser(name).parse_args(classes.with_classes(args))
+        return _parser(name).parse_args(classes.with_classes(args), defaults=False)
     except jsonargparse.ArgumentError as error:
         raise ValueError(classes.explained(str(error))) from None
 
@@ -280,7 +281,6 @@ def _parser(of_classes=None):
             classes.add_roles(subparser, light=name != of_classes)
             if command is tune:
                 subparser.add_class_arguments(options.TuningOptions)
-                subparser.set_defaults(name="tune")
         else:
             # jsonargparse reads list items as YAML, which would make a number of the id "007".
             if command is recommend:

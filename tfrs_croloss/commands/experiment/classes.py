@@ -6,6 +6,7 @@ of such. This module turns what a person wrote into that, and that into objects.
 
 import contextlib
 import copy
+import dataclasses
 import difflib
 import functools
 import inspect
@@ -23,6 +24,14 @@ import yaml
 # Parameters that are not asked for: the data decides them, the towers that are there, or an option
 # that holds for all classes (the seed, the width of the embeddings, whether they are normalised).
 FILLED = ("num_items", "num_users", "item_counts", "item_tower", "seed", "dim", "normalize")
+
+
+# Defaults that a file of options can hold.
+PLAIN = str | int | float | bool | list | tuple | None
+
+
+UNKNOWN = "there is no class of this name; one of your own is named with its module:"
+WHERE = "The file of a module must be in the current folder, or installed"
 
 
 class Role(NamedTuple):
@@ -53,7 +62,7 @@ ROLES = {
         "tfrs_croloss.losses.RetrievalLoss",
         is_list=False,
         is_filled=True,
-        default=spec("CROLoss", lambda_kernel="sigmoid", temperature=0.1),
+        default=spec("tfrs_croloss.CROLoss", lambda_kernel="sigmoid", temperature=0.1),
         help="Loss, e.g. SoftmaxLoss or my_module.MyLoss. What is not given of a class that is "
         "named is as in Python.",
     ),
@@ -61,7 +70,7 @@ ROLES = {
         "tf_keras.Model",
         is_list=False,
         is_filled=True,
-        default=spec("UserTower"),
+        default=spec("tfrs_croloss.retrieval.UserTower"),
         help="Query tower: UserTower (an embedding a user: matrix factorisation), HistoryTower "
         "(the mean of a user's last items through a dense layer; knows new users by their items), "
         "or one of your own.",
@@ -70,21 +79,21 @@ ROLES = {
         "tf_keras.Model",
         is_list=False,
         is_filled=True,
-        default=spec("ItemTower"),
+        default=spec("tfrs_croloss.retrieval.ItemTower"),
         help="Candidate tower, from the positions of items to embeddings.",
     ),
     "negatives": Role(
         "tfrs_croloss.retrieval.Negatives",
         is_list=True,
         is_filled=True,
-        default=[spec("UniformNegatives", num_negatives=1024)],
+        default=[spec("tfrs_croloss.retrieval.UniformNegatives", num_negatives=1024)],
         help="Parts of the negatives, e.g. InBatchNegatives; --negatives+=PART adds one.",
     ),
     "optimizer": Role(
         "tf_keras.optimizers.Optimizer",
         is_list=False,
         is_filled=False,
-        default=spec("FusedAdam", learning_rate=0.01),
+        default=spec("tfrs_croloss.retrieval.FusedAdam", learning_rate=0.01),
         help="Optimizer, e.g. Adagrad of Keras.",
     ),
     "callbacks": Role(
@@ -137,46 +146,68 @@ def with_classes(args):
 
     - The default of a role comes first, unless a file names the role, so that `--loss.alpha 1.2`
       changes it.
-    - A class that is named comes without the arguments of the one before: jsonargparse keeps those
-      that the new one takes as well, which are the old one's defaults for the most part.
+    - A class that is named, by a word or in a file, comes without the arguments of the one before:
+      jsonargparse keeps those that the new one takes as well.
     - `--negatives PART` is a list of one.
+
+    Raises:
+        ValueError: If an argument comes before the class that it would be lost to.
     """
     command, *args = args
-    in_files = _roles_in_files(args)
+    named = _roles_named(args)
+    in_files = set().union(*(roles for _, is_file, roles in named if is_file))
     words = [command]
     words += [
         f"--{name}={json.dumps(role.default)}"
         for name, role in ROLES.items()
         if name not in in_files
     ]
-    for word, after in itertools.pairwise([*args, ""]):
-        name, is_joined, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--") or name not in ROLES:
-            words.append(word)
-        elif not ROLES[name].is_list:
-            words += [f"--{name}=null", word]
-        else:
-            if (value if is_joined else after)[:1] not in ("[", "{"):
-                word = word.replace(f"--{name}", f"--{name}+", 1)
-            words += [f"--{name}=[]", word]
+    given = {}
+    for word, is_file, roles in named:
+        option = word.partition("=")[0].removeprefix("--")
+        role = option.partition(".")[0]
+        if "." in option and role in ROLES and not option.endswith(".help"):
+            given.setdefault(role, word.partition("=")[0])
+        for name in roles:
+            if name in given:
+                raise ValueError(
+                    f"{given[name]} must come after {word.partition('=')[0]}, which names the "
+                    f"class. Received: it before"
+                )
+            words.append(f"--{name}={'[]' if ROLES[name].is_list else 'null'}")
+            if ROLES[name].is_list and not is_file:
+                word = _as_list(word, name, args)
+        words.append(word)
     return words
 
 
-def _roles_in_files(args):
-    """The roles that the files of `--config` name; what is wrong with one is said elsewhere."""
-    found = set()
+def _roles_named(args):
+    """Of each word whether it is a file of options, and the roles that it, or the file, names."""
+    found = []
     for word, after in itertools.pairwise([*args, ""]):
-        name, is_joined, value = word.partition("=")
-        if name == "--config":
+        option, is_joined, value = word.partition("=")
+        roles, is_file = set(), option == "--config"
+        if option in ("--co", "--con", "--conf", "--confi"):
+            raise ValueError(f"--config must be written out. Received: {option}")
+        if is_file:
+            # What is wrong with a file is said elsewhere.
             with contextlib.suppress(OSError, UnicodeDecodeError, yaml.YAMLError, TypeError):
-                found.update(yaml.safe_load(Path(value if is_joined else after).read_text()))
+                roles.update(yaml.safe_load(Path(value if is_joined else after).read_text()))
+        elif word.startswith("--"):
+            roles.add(option.removeprefix("--"))
+        found.append((word, is_file, sorted(roles & ROLES.keys())))
     return found
 
 
-def canonical(name, value):
-    """What was named for a role, as dicts with the full path of each class.
+def _as_list(word, name, args):
+    """The word of a role that is a list, which adds one part where it names one."""
+    _, is_joined, value = word.partition("=")
+    value = value if is_joined else next(iter(args[args.index(word) + 1 :]), "")
+    return word if value[:1] in ("[", "{") else word.replace(f"--{name}", f"--{name}+", 1)
 
-    Arguments that are as the class has them are left out.
+
+def canonical(name, value):
+    """What was named for a role, as dicts with the full path of each class and what was given it.
 
     Args:
         name: Of the role.
@@ -187,7 +218,33 @@ def canonical(name, value):
     """
     if ROLES[name].is_list and not isinstance(value, list):
         value = [value]
-    return _pruned(_parsed(name, value))
+    parser = _parser_of_classes()
+    try:
+        # A copy: jsonargparse changes what it is given.
+        found = parser.parse_object({name: copy.deepcopy(value)}, defaults=False)
+    except jsonargparse.ArgumentError as error:
+        raise ValueError(explained(str(error))) from None
+    return _plain(found[name])
+
+
+def resolved(name, named):
+    """What `canonical` gave with the defaults that the classes have today.
+
+    A run that is resumed or repeated is then the same when a default has changed.
+    """
+    if isinstance(named, list):
+        return [resolved(name, one) for one in named]
+    left_out = FILLED if ROLES[name].is_filled else ()
+    defaults = {
+        parameter: of.default
+        for parameter, of in inspect.signature(_imported(named["class_path"])).parameters.items()
+        if isinstance(of.default, PLAIN) and parameter not in left_out
+    }
+    return spec(named["class_path"], **{**named["init_args"], **_missing(defaults, named)})
+
+
+def _missing(defaults, named):
+    return {name: x for name, x in defaults.items() if name not in named["init_args"]}
 
 
 def typed_argument(name, named, argument, value):
@@ -203,18 +260,17 @@ def typed_argument(name, named, argument, value):
         ValueError: If the class does not take it.
     """
     changed = spec(named["class_path"], **{**named["init_args"], argument: value})
-    found = _parsed(name, [changed] if ROLES[name].is_list else changed)
+    found = canonical(name, changed)
     return (found[0] if ROLES[name].is_list else found)["init_args"][argument]
 
 
-def _parsed(name, value):
-    parser = _parser_of_classes()
-    try:
-        # A copy: jsonargparse changes what it is given.
-        found = parser.parse_object({name: copy.deepcopy(value)})
-    except jsonargparse.ArgumentError as error:
-        raise ValueError(explained(str(error))) from None
-    return yaml.safe_load(parser.dump(found, skip_none=False))[name]
+def _plain(found):
+    """A namespace of jsonargparse as dicts and lists, a class with its arguments."""
+    if isinstance(found, list | tuple):
+        return [_plain(x) for x in found]
+    if isinstance(found, jsonargparse.Namespace):
+        found = {name: _plain(x) for name, x in vars(found).items()}
+    return {"init_args": {}, **found} if _is_spec(found) else found
 
 
 def explained(message):
@@ -226,6 +282,9 @@ def explained(message):
         return message
     reason = re.search(r"Errors: - (.*) - Expected a <class 'NoneType'>", message)
     message = f"--{role[1]}: {reason[1] if reason else message.partition(': ')[2]}"
+    message = message.replace("Expected a dot import path string:", UNKNOWN)
+    if "No module named" in message:
+        message += f". {WHERE}"
     names = [cls.__name__ for cls in _classes(_base(ROLES[role[1]].base))]
     name = wrong[1].rpartition(".")[2]
     if option := re.search(r"Option '(\w+)' is not accepted", message):
@@ -235,33 +294,16 @@ def explained(message):
 
 
 def parameters_of(named):
-    """The parameters of a class by name, those of its bases too."""
+    """The parameters by name of what a spec names, those too that it hands on to its bases."""
     made_by, found = _imported(named["class_path"]), {}
     for base in made_by.__mro__[:-1] if inspect.isclass(made_by) else [made_by]:
-        found = {**inspect.signature(base).parameters, **found}
+        if inspect.isclass(base) and "__init__" not in vars(base):
+            continue
+        parameters = inspect.signature(base).parameters
+        found = {**parameters, **found}
+        if not any(of.kind == of.VAR_KEYWORD for of in parameters.values()):
+            break
     return found
-
-
-def _pruned(named):
-    """What `_parsed` gave, without the arguments that are as the class has them."""
-    if isinstance(named, list):
-        return [_pruned(one) for one in named]
-    if not _is_spec(named):
-        return named
-    defaults = _defaults(named["class_path"])
-    given = (named.get("init_args") or {}).items()
-    kept = {name: _pruned(x) for name, x in given if name not in defaults or x != defaults[name]}
-    return spec(named["class_path"], **kept)
-
-
-@functools.cache
-def _defaults(class_path):
-    parser, made_by = jsonargparse.ArgumentParser(), _imported(class_path)
-    is_class = inspect.isclass(made_by)
-    add = parser.add_class_arguments if is_class else parser.add_function_arguments
-    names = add(made_by, skip=set(FILLED), fail_untyped=False)
-    defaults = parser.get_defaults().as_dict()
-    return {name: defaults[name] for name in names if name in defaults}
 
 
 def class_of(named):
@@ -285,18 +327,39 @@ def built(named, facts):
     Args:
         named: A dict of `class_path` and `init_args`, or a list of such.
         facts: Values by name; functions of none are called for theirs.
+
+    Raises:
+        ValueError: If a class can't be imported, or not be made of its arguments.
     """
     if isinstance(named, list):
         return [built(one, facts) for one in named]
-    made_by, given = _imported(named["class_path"]), {}
-    for name, value in (named.get("init_args") or {}).items():
-        given[name] = built(value, facts) if _is_spec(value) else value
-    for name, parameter in inspect.signature(made_by).parameters.items():
+    made_by, parameters = _imported(named["class_path"]), parameters_of(named)
+    given = {
+        name: _value(parameters.get(name), value, facts)
+        for name, value in named["init_args"].items()
+    }
+    for name, parameter in parameters.items():
         is_off = parameter.default is None and name not in getattr(made_by, "from_data", ())
         if name in facts and name not in given and not is_off:
             value = facts[name]
             given[name] = value() if inspect.isfunction(value) else value
-    return made_by(**given)
+    try:
+        return made_by(**given)
+    except TypeError as error:
+        raise ValueError(
+            f"{named['class_path']} can't be made of {', '.join(given) or 'nothing'}: {error}"
+        ) from error
+
+
+def _value(parameter, value, facts):
+    """The value of an argument, classes and dataclasses in it made."""
+    if _is_spec(value):
+        return built(value, facts)
+    if isinstance(value, list):
+        return [_value(None, one, facts) for one in value]
+    kind = getattr(parameter, "annotation", None)
+    is_made = isinstance(value, dict) and inspect.isclass(kind) and dataclasses.is_dataclass(kind)
+    return kind(**value) if is_made else value
 
 
 def known_names():
@@ -313,10 +376,7 @@ def _imported(class_path):
     try:
         return pkgutil.resolve_name(class_path)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"{class_path} can't be imported ({error}). Its file must be in the current folder, or "
-            "installed"
-        ) from None
+        raise ValueError(f"{class_path} can't be imported ({error}). {WHERE}") from None
 
 
 @functools.cache

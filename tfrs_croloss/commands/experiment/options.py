@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tfrs_croloss.commands.experiment.classes import ROLES, canonical, class_of, short_name
+from tfrs_croloss.commands.experiment.classes import (
+    ROLES,
+    canonical,
+    class_of,
+    resolved,
+    short_name,
+)
 
 MOVIELENS = "movielens"
 
@@ -209,7 +215,8 @@ class Config(TrainingOptions, ModelOptions, DataOptions):
         self.top_n = sorted(set(self.top_n))
         for name, role in ROLES.items():
             named = getattr(self, name)
-            setattr(self, name, canonical(name, role.default if named is None else named))
+            named = canonical(name, role.default if named is None else named)
+            setattr(self, name, resolved(name, named))
         self._check_numbers()
         self._check_loss()
         self._check_data()

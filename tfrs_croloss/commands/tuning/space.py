@@ -14,7 +14,9 @@ import yaml
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from tfrs_croloss.commands.experiment.classes import (
+    FILLED,
     ROLES,
+    class_of,
     known_names,
     parameters_of,
     short_name,
@@ -71,8 +73,14 @@ def read_space(path, config, fix=()):
         _check_section(path, line, section, classes)
     # First what all have, for a class to change.
     for section, node, _ in sorted(sections, key=lambda one: one[0] != COMMON):
-        if section == COMMON or short_name({"class_path": section}) in classes:
-            entries |= _section(path, node, section.rpartition(".")[2], classes)
+        short = section.rpartition(".")[2]
+        if short in classes and classes[short] is None:
+            raise ValueError(
+                f"{path}: {section}: expected a class that the run names once. Received: a run "
+                "that names it twice"
+            )
+        if section == COMMON or (short in classes and _is_named(section, classes[short])):
+            entries |= _section(path, node, short, classes)
     names = sorted({_argument(name) for name in entries})
     unknown = [name for name in fix if name not in names]
     if unknown:
@@ -92,7 +100,10 @@ def read_space(path, config, fix=()):
 def _check_section(path, line, section, classes):
     """Raises unless a section is common or a class; one with a module may be any."""
     known = {COMMON, *classes, *known_names()}
-    if section not in known and "." not in section:
+    if "." in section:
+        # Which says so where there is no such class.
+        class_of({"class_path": section})
+    elif section not in known:
         near = difflib.get_close_matches(section, known, n=3)
         raise ValueError(
             f"{path}, line {line}: {section!r} is neither common nor a class"
@@ -101,13 +112,23 @@ def _check_section(path, line, section, classes):
 
 
 def named_classes(config):
-    """The classes that a config names: from the short name to where it stands and its spec."""
+    """The classes that a config names: from the short name to where it stands and its spec.
+
+    Where a name stands there twice there is None: what is varied would be of one of them.
+    """
     found = {}
     for role, of_role in ROLES.items():
         specs = getattr(config, role)
         for place, named in enumerate(specs if of_role.is_list else [specs]):
-            found.setdefault(short_name(named), (role, place if of_role.is_list else None, named))
+            name = short_name(named)
+            where = role, place if of_role.is_list else None, named
+            found[name] = None if name in found else where
     return found
+
+
+def _is_named(section, where):
+    """Whether a section is of the class that stands there: by its short name, or its path."""
+    return "." not in section or section == where[2]["class_path"]
 
 
 def options_of(values, config):
@@ -164,7 +185,7 @@ def _section(path, node, section, classes):
         arguments, where = parameters_of(named), section
     entries = {}
     for name, value, line in _items(path, node, f"the options of {section}"):
-        if name in arguments:
+        if name in arguments and not (name in FILLED and name in OPTIONS):
             full, typed = f"{section}.{name}", functools.partial(typed_argument, role, named, name)
         elif name in OPTIONS:
             full, typed = name, functools.partial(_as_type, name, OPTIONS[name])
