@@ -7,9 +7,6 @@ help takes a fraction of a second, the service does without, and the others set 
 import importlib.util
 import sys
 
-# What the package looks for, also where this module is run as a script.
-sys.modules["tfrs_croloss_cli"] = sys.modules[__name__]
-
 
 def main():
     """Runs the command line of this process."""

@@ -274,7 +274,7 @@ def test_commands_of_modules_parse(module, folder, parse_only, monkeypatch):
 
 
 def test_an_option_that_is_gone_is_noticed(folder, parse_only, monkeypatch):
-    modules = ("tfrs_croloss.commands train", "pipelines train", "benchmarks.loss")
+    modules = ("tfrs_croloss_cli train", "pipelines train", "benchmarks.loss")
     for command in (f"{module} --no_such_option 1" for module in modules):
         with pytest.raises(SystemExit):
             check_python(["-m", *command.split()], monkeypatch)

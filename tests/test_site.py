@@ -26,7 +26,9 @@ def public_names(package):
 def test_the_api_has_every_public_name():
     pages = "".join(page.read_text() for page in (ROOT / "website" / "api").glob("*.md"))
     shown = set(re.findall(r"^::: tfrs_croloss\.(\S+)$", pages, re.MULTILINE))
-    packages = [path.parent.name for path in ROOT.glob("tfrs_croloss/*/__init__.py")]
+    packages = {path.parent.name for path in ROOT.glob("tfrs_croloss/*/__init__.py")}
+    # Which are run, and not imported.
+    packages -= {"commands"}
     assert len(packages) > 5
     for package in packages:
         names = {f"{package}.{name}" for name in public_names(f"tfrs_croloss/{package}")}

@@ -12,7 +12,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 # All others have them at once, registered: to load a saved model needs no more than this import.
-if TYPE_CHECKING or "tfrs_croloss_cli" not in sys.modules:
+_started_by = getattr(sys.modules.get("__main__"), "__spec__", None)
+_is_command = "tfrs_croloss_cli" in (*sys.modules, getattr(_started_by, "name", None))
+if TYPE_CHECKING or not _is_command:
     from tfrs_croloss.losses import (
         BilateralSoftmaxLoss,
         BPRLoss,

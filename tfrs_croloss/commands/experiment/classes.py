@@ -162,11 +162,11 @@ def with_classes(args):
         for name, role in ROLES.items()
         if name not in in_files
     ]
-    given = {}
+    given, seen = {}, set()
     for word, is_file, roles in named:
         option = word.partition("=")[0].removeprefix("--")
         role = option.partition(".")[0]
-        if "." in option and role in ROLES and not option.endswith(".help"):
+        if "." in option and role in ROLES.keys() - seen and not option.endswith(".help"):
             given.setdefault(role, word.partition("=")[0])
         for name in roles:
             if name in given:
@@ -174,6 +174,7 @@ def with_classes(args):
                     f"{given[name]} must come after {word.partition('=')[0]}, which names the "
                     f"class. Received: it before"
                 )
+            seen.add(name)
             words.append(f"--{name}={'[]' if ROLES[name].is_list else 'null'}")
             if ROLES[name].is_list and not is_file:
                 word = _as_list(word, name, args)
