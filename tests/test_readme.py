@@ -138,7 +138,7 @@ def run_together(folder, scripts):
     """Runs shell scripts of a page side by side, until all have ended well."""
     command = folder / ".venv" / "bin" / "tfrs-croloss"
     command.parent.mkdir(parents=True)
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m tfrs_croloss.commands "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m tfrs_croloss_cli "$@"\n')
     command.chmod(0o755)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     started = [

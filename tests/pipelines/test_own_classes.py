@@ -117,7 +117,8 @@ def do(folder):
 @pytest.fixture(scope="module")
 def trained(do, folder, train_options):
     note = ["--callbacks+=classes_of_mine.Note", "--callbacks.path", str(folder / "epochs")]
-    done = do(*train_options, *OWN, *note, *ADAGRAD, "--name", "mine")
+    assert train_options[-2] == "--optimizer.learning_rate"
+    done = do(*train_options[:-2], *OWN, *note, *ADAGRAD, "--name", "mine")
     assert done.returncode == 0, done.stderr
     return folder / "runs" / "mine"
 
