@@ -9,7 +9,7 @@ from tfrs_croloss._typing import Elementwise
 from tfrs_croloss.losses import kernels
 from tfrs_croloss.losses.kernels import Kernel, LogKernel
 from tfrs_croloss.losses.reductions import row_max, row_sum
-from tfrs_croloss.losses.tensors import fits
+from tfrs_croloss.losses.tensors import as_tensor, fits
 
 # Not -inf: the log-sum-exp of a row of nothing else would be NaN.
 LOG_OF_NOTHING = -1e30
@@ -118,13 +118,17 @@ def as_channels(channels, loss, column):
         raise ValueError(
             f"`compare` of {loss} must give a Channel or a tuple of them. Received: {channels!r}"
         )
+    made = []
     for channel in channels:
         if _is_number(channel.scale, 0):
             raise ValueError(
                 f"`scale` of a Channel must not be 0, or no negative enters. Received: {channel!r}"
             )
-        for name in ("scale", "positive_scale", "shift", "pull"):
-            _check_coefficient(name, getattr(channel, name), column)
+        coefficients = {
+            name: _as_coefficient(name, getattr(channel, name), column)
+            for name in ("scale", "positive_scale", "shift", "pull")
+        }
+        made.append(channel._replace(kernel=kernels.get(channel.kernel), **coefficients))
         names = (channel.weight,) if isinstance(channel.weight, str) else channel.weight or ()
         if not (isinstance(names, tuple) and all(isinstance(name, str) for name in names)):
             raise ValueError(
@@ -136,13 +140,13 @@ def as_channels(channels, loss, column):
                 "`weight` of a Channel must be left out for a maximum, which weighs nothing. "
                 f"Received: {channel.weight!r}"
             )
-    return tuple(channel._replace(kernel=kernels.get(channel.kernel)) for channel in channels)
+    return tuple(made)
 
 
-def _check_coefficient(name, x, column):
-    """Raises unless it is a number or `[num_queries, 1]`: all else would be broadcast."""
+def _as_coefficient(name, x, column):
+    """A number, or a tensor `[num_queries, 1]`; all else is refused, for it would be broadcast."""
     if isinstance(x, numbers.Real):
-        return
+        return x
     shape = getattr(x, "shape", None)
     if shape is None or not (len(shape) == 0 or fits(x, (column.shape[0], 1))):
         came = f"{x!r}" if shape is None else f"shape {tuple(shape)}"
@@ -150,6 +154,7 @@ def _check_coefficient(name, x, column):
             f"`{name}` of a Channel must be a number or have shape [num_queries, 1]. "
             f"Received: {came}"
         )
+    return as_tensor(x, column.dtype)
 
 
 def _is_number(x, value):
