@@ -461,7 +461,7 @@ BAD = {
         "candidate_weight": np.ones(NUM_CANDIDATES),
     },
     "`own.index` must be from -1": {"own": Candidates(TABLE, PLACES + 1)},
-    "`own.index` must be from -1 .none. to 8": {
+    "`own.index` must (be from -1 .none. to 8|fit into int32)": {
         "own": Candidates(TABLE, PLACES.astype("int64") + 2**32)
     },
     "`own.index` must be integers": {"own": Candidates(TABLE, PLACES / 2)},

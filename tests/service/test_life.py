@@ -119,7 +119,7 @@ def test_where_kserve_is_missing(made):
 def test_it_loads_neither_keras_nor_the_losses(made):
     """All that it imports to serve, up to the moment when it would listen."""
     code = (
-        "import sys\n"
+        "import sys, tfrs_croloss_cli\n"
         "from kserve.protocol.rest.server import RESTServer\n"
         "from tfrs_croloss.commands import cli\n"
         "RESTServer.run = lambda server: print(*sys.modules)\n"
