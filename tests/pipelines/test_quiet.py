@@ -44,7 +44,7 @@ def test_the_commands(train_options, tmp_path, environment):
 def run_quietly(code, environment):
     """A process that runs lines of code with a quiet stderr."""
     lines = [
-        "import os, sys",
+        "import os, sys, tfrs_croloss_cli",
         "from tfrs_croloss.commands.quiet import quiet_stderr",
         "with quiet_stderr():",
     ]
